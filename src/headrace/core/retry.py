@@ -1,0 +1,92 @@
+"""Retry arithmetic: is a failure worth another attempt, and when?
+
+Pure and repeatable: jitter comes from a hash of the attempt's name, so whoever computes a delay computes the same one,
+yet the delays of many tasks are spread evenly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from headrace.core.events import Failure
+from headrace.core.spec import Backoff, Jitter, RetryPolicy
+
+_RANGE = re.compile(r"(exit|http):(\d+)(?:-(\d+))?\Z")
+_CLASS = re.compile(r"http:([1-5])xx\Z")
+
+HTTP_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses worth another attempt when the policy says nothing. Source: RFC 9110 and the habits of HTTP clients."""
+
+FIBONACCI_MAX = 90
+"""Terms after which the Fibonacci delay stops growing (it passed any ``max_delay`` long before)."""
+
+
+def matches(rule: str, failure: Failure) -> bool:
+    """Whether a ``retry_on`` / ``give_up_on`` rule names this failure."""
+    if found := _CLASS.match(rule):
+        return failure.type == "http" and failure.code is not None and failure.code // 100 == int(found[1])
+    if found := _RANGE.match(rule):
+        low = int(found[2])
+        high = int(found[3] or low)
+        return failure.type == found[1] and failure.code is not None and low <= failure.code <= high
+    return rule == failure.type or rule in failure.bases
+
+
+def is_retryable(policy: RetryPolicy, failure: Failure) -> bool:
+    """Whether the failure's kind allows another attempt, bounds aside.
+
+    Order: the policy's ``give_up_on``, the task's own word (``PermanentError``, ``RetryableError``), the policy's
+    ``retry_on``, and by default everything that another attempt could change.
+    """
+    if any(matches(rule, failure) for rule in policy.give_up_on):
+        return False
+    if failure.retryable is not None:
+        return failure.retryable
+    if policy.retry_on:
+        return any(matches(rule, failure) for rule in policy.retry_on)
+    if failure.type == "http" and failure.code is not None:
+        return failure.code in HTTP_RETRYABLE
+    return failure.type not in {"queue_timeout", "task_timeout", "template", "map_too_large", "bad_argument"}
+
+
+def base_delay(policy: RetryPolicy, attempt: int) -> float:
+    """Seconds after failed attempt number ``attempt`` (1, 2, ...), before jitter."""
+    if policy.backoff is Backoff.FIXED:
+        delay = policy.initial
+    elif policy.backoff is Backoff.FIBONACCI:
+        current, following = 1, 1
+        for _ in range(min(attempt, FIBONACCI_MAX) - 1):
+            current, following = following, current + following
+        delay = policy.initial * current
+    else:
+        try:
+            delay = policy.initial * policy.factor ** (attempt - 1)
+        except OverflowError:
+            delay = policy.max_delay
+    return min(delay, policy.max_delay)
+
+
+def jittered(delay: float, jitter: Jitter, key: str) -> float:
+    """Apply jitter, with ``key`` (the attempt's name) as the seed."""
+    if jitter is Jitter.NONE or delay == 0:
+        return delay
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
+    return delay * share if jitter is Jitter.FULL else delay * (0.5 + share / 2)
+
+
+def next_attempt_at(
+    policy: RetryPolicy, failure: Failure, *, attempt: int, key: str, first_ready_at: float, now: float
+) -> float | None:
+    """When the next attempt is due (seconds since the epoch), or None when the task fails for good."""
+    if attempt >= policy.attempts or not is_retryable(policy, failure):
+        return None
+    if failure.retry_after is not None:
+        delay = max(0.0, failure.retry_after)
+    else:
+        delay = jittered(base_delay(policy, attempt), policy.jitter, key)
+    due = now + delay
+    if policy.elapsed is not None and due - first_ready_at > policy.elapsed:
+        return None
+    return due

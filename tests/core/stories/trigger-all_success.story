@@ -1,0 +1,23 @@
+# Waits for all; the first failure fails it at once, the first skip skips it at once.
+tasks:
+  one:
+  two:
+  three:
+  t: {needs: [one, two, three], trigger: all_success}
+====
+start
+    1 run.created
+    owed: launch one#1, launch two#1, launch three#1
+one fails ValueError
+    2 task.failed one #1 failure=ValueError
+    3 task.upstream_failed t
+    owed: launch two#1, launch three#1
+two succeeds
+    4 task.succeeded two #1
+    owed: launch three#1
+three succeeds
+    5 task.succeeded three #1
+    6 run.finished state="failed" failed_task="one" failure=ValueError
+    owed: nothing
+states
+    run failed: one failed, two succeeded, three succeeded, t upstream_failed
