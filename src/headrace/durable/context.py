@@ -1,0 +1,267 @@
+"""What workflow code can ask for, beyond calling tasks and using ``asyncio``.
+
+Time passes by ``asyncio.sleep`` and its kin; ``time.time()``, ``datetime.now()``, ``random`` and ``uuid4`` give values
+that every replay repeats. Everything below works only inside the code of a ``@workflow`` function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from headrace.core import events as ev
+from headrace.core.errors import NotDeterministic
+from headrace.durable.access import this_run
+from headrace.durable.loop import WorkflowFuture
+from headrace.durable.run import CodeRun
+from headrace.durable.running import ContinueAsNew, child_error, derived_run_id, give_signal, plain
+from headrace.durable.start import check_attributes
+
+EVENTS_BEFORE_CONTINUE = 10_000
+"""History length from which :func:`continue_suggested` says yes. Nothing happens to runs that go on."""
+
+ParentClosePolicy = Literal["terminate", "cancel", "abandon"]
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What code may know about its own run. ``events`` is the length of the history so far."""
+
+    run_id: str
+    workflow: str
+    version: str
+    created_at: float
+    tags: dict[str, str]
+    parent: str | None
+    events: int
+    first_run: str
+    key: str | None
+    attempt: int
+
+
+def _writable(what: str) -> CodeRun:
+    run = this_run()
+    if run.read_only:
+        raise NotDeterministic(f"a query or validator tried to {what}: it may only look")
+    return run
+
+
+def info() -> RunInfo:
+    """About this run."""
+    run = this_run()
+    parent = run.parent.partition("/")[0] if run.parent else None
+    name, version = run.plan.spec.name, run.plan.version
+    return RunInfo(
+        run.run_id,
+        name,
+        version,
+        run.created_at,
+        run.tags,
+        parent,
+        run.seq,
+        run.chain or run.run_id,
+        run.key,
+        run.attempt,
+    )
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
+
+
+async def wait_for_signal(name: str) -> Any:
+    """The payload of the next signal of that name: one that waits already, or the next to come. Signals are kept in the
+    order in which they were acknowledged, for as long as the run and what it continues as live."""
+    run = _writable("wait for a signal")
+    buffered = run.signals.get(name)
+    if buffered:
+        return buffered.popleft()
+    future: WorkflowFuture[Any] = WorkflowFuture(loop=run.loop)
+    run.waiters.setdefault(name, deque()).append(future)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled():  # it came while we were being cancelled: the next in line has it
+            give_signal(run, name, future.result(), first=True)
+        raise
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until ``condition()`` is true; it is asked again whenever the code has come to rest."""
+    run = _writable("wait for a condition")
+    if not condition():
+        waiter: WorkflowFuture[None] = WorkflowFuture(loop=run.loop)
+        run.conditions.append((condition, waiter))
+        await waiter
+
+
+async def signal_run(run_id: str, name: str, payload: Any = None) -> None:
+    """Send a signal to another run; on return it is durable there. Raises :class:`InvalidCommand` if there is no such
+    run or it has ended."""
+    await _send(run_id, "signal", name, plain(payload))
+
+
+async def cancel_run(run_id: str, reason: str = "") -> None:
+    """Ask another run to cancel; on return the request is durable there."""
+    await _send(run_id, "cancel", reason, None)
+
+
+async def _send(run_id: str, kind: str, name: str, payload: Any) -> None:
+    run = _writable(f"send a {kind}")
+    run.message_count += 1
+    number = run.message_count
+    run.command(
+        ev.MessageRequested,
+        (number, kind),
+        lambda now: ev.MessageRequested(now, number, run_id, kind, name, payload),
+    )
+    future = run.futures[f"message:{number}"] = WorkflowFuture(loop=run.loop)
+    await future
+
+
+# ---- children --------------------------------------------------------------------------------------------------------
+
+
+class ChildHandle:
+    """A child run that was started. Await it for its result."""
+
+    def __init__(self, run: CodeRun, name: str, run_id: str, convert: Callable[[Any], Any] | None) -> None:
+        self._run = run
+        self._name = name
+        self._convert = convert
+        self._run_id = run_id
+
+    @property
+    def run_id(self) -> str:
+        """The child's id."""
+        child = self._run.children.get(self._name)  # the history's word counts: a fork has other children
+        return self._run_id if child is None else child.run_id
+
+    def __await__(self) -> Any:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        child = self._run.children.get(self._name)
+        if child is not None and child.state is not None:
+            if child.state != "succeeded":
+                raise child_error(self._name, child)
+            output = child.output
+        else:
+            future = self._run.futures[f"child:{self._name}"]
+            try:
+                output = await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if not future.done():
+                    _ask_to_cancel(self._run, self.run_id)
+                raise
+        return output if self._convert is None else self._convert(output)
+
+    async def signal(self, name: str, payload: Any = None) -> None:
+        """Send the child a signal."""
+        await signal_run(self.run_id, name, payload)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the child to cancel."""
+        await cancel_run(self.run_id, reason)
+
+
+def _ask_to_cancel(run: CodeRun, run_id: str) -> None:
+    """Awaiting a child was cancelled: the child is asked to cancel too; nobody waits for the answer."""
+    run.message_count += 1
+    number = run.message_count
+    run.command(
+        ev.MessageRequested,
+        (number, "cancel"),
+        lambda now: ev.MessageRequested(now, number, run_id, "cancel", "its parent stopped waiting for it", None),
+    )
+
+
+def start_child(
+    workflow: Any,
+    params: dict[str, Any] | None = None,
+    *,
+    parent_close: ParentClosePolicy = "terminate",
+    key: str | None = None,
+) -> ChildHandle:
+    """Start a child run of a code workflow or a graph; await the handle for its result.
+
+    ``parent_close``: what becomes of the child when this run ends first. ``key``: its business key; if another run has
+    it, the child fails with ``AlreadyRunning``. Its id is the same in every replay. Raises :class:`ChildFailed` when
+    awaited, if the child does not succeed.
+    """
+    run = _writable("start a child")
+    spec = workflow.spec
+    name = run.next_name(spec.name)
+    at = run.loop.now
+    run_id = derived_run_id(run, f"child/{name}", at)
+    target = getattr(workflow, "target", None) or f"graph:{spec.name}"
+    run.child_code[name] = workflow
+    values = {key: plain(value) for key, value in (params or {}).items()}
+    run.command(
+        ev.ChildStarted,
+        name,
+        # Derived again: in a fork the event is of another run than the call.
+        lambda now: ev.ChildStarted(
+            now, name, derived_run_id(run, f"child/{name}", at), target, values, parent_close, key
+        ),
+    )
+    run.futures[f"child:{name}"] = WorkflowFuture(loop=run.loop)
+    return ChildHandle(run, name, run_id, getattr(workflow, "convert_result", None))
+
+
+# ---- versions, attributes, beginning anew ------------------------------------------------------------------------------
+
+
+def patched(patch: str) -> bool:
+    """Whether this run takes the new side of a change in the code: True for runs that reach this point after the change,
+    False for those that passed it before. Idea and name: Temporal's ``workflow.patched``."""
+    run = _writable("decide on a patch")
+    known = run.patches.get(patch)
+    if known is None:
+        known = run.patches[patch] = not run.replaying or run.patch_ahead(patch)
+        if known:
+            run.command(ev.Patched, patch, lambda now: ev.Patched(now, patch))
+    return known
+
+
+def deprecate_patch(patch: str) -> None:
+    """The old side of a patch is gone from the code; runs that recorded it still replay."""
+    run = _writable("deprecate a patch")
+    if run.patch_ahead(patch):
+        patched(patch)
+
+
+def set_attributes(**values: Any) -> None:
+    """Set what lists and searches show of this run; None removes one. Values are text, numbers, booleans or lists."""
+    _set(values=values)
+
+
+def set_memo(**values: Any) -> None:
+    """Keep notes with the run that are shown but not searched."""
+    _set(memo=values)
+
+
+def set_details(text: str) -> None:
+    """A few words for people: what the run is doing now."""
+    _set(details=text)
+
+
+def _set(values: dict[str, Any] | None = None, memo: dict[str, Any] | None = None, details: str | None = None) -> None:
+    run = _writable("set attributes")
+    shown: dict[str, Any] = plain(values or {})
+    check_attributes(shown)
+    noted: dict[str, Any] = plain(memo or {})
+    run.command(ev.AttributesSet, None, lambda now: ev.AttributesSet(now, shown, noted, details))
+
+
+def continue_as_new(**params: Any) -> NoReturn:
+    """End this run and begin a new one of the same workflow with other parameters; signals nobody has read go along."""
+    run = _writable("continue as new")
+    raise ContinueAsNew({**run.params, **{key: plain(value) for key, value in params.items()}})
+
+
+def continue_suggested() -> bool:
+    """Whether the history is long enough that beginning anew would make replay quicker. Only a suggestion."""
+    return this_run().seq >= EVENTS_BEFORE_CONTINUE

@@ -1,0 +1,433 @@
+"""Runs a workflow's code between two events: starts it, wakes it, collects what it asks for.
+
+Everything here happens inside :func:`headrace.durable.brain.fold`; it is as pure as the user's code, which the loop and
+:mod:`headrace.durable.virtual` keep from clocks, chance and I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import hashlib
+import inspect
+from collections import deque
+from collections.abc import Coroutine, Generator
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.authoring.tasks import TaskFunction, call_interceptor
+from headrace.contracts.outcome import encode_output, failure_of
+from headrace.core import events as ev
+from headrace.core.errors import (
+    ChildFailed,
+    HeadraceError,
+    InvalidCommand,
+    NotDeterministic,
+    NotFound,
+    TaskFailed,
+)
+from headrace.core.run import TaskUnit
+from headrace.core.spec import RetryPolicy
+from headrace.core.states import RunState, TaskState
+from headrace.durable import virtual
+from headrace.durable.run import Child, CodeNode, CodeRun, Place, calling_place, is_between
+
+if TYPE_CHECKING:
+    from headrace.durable.handlers import Handler
+
+_PLAIN = (type(None), bool, int, float, str)
+
+
+default_retries: contextvars.ContextVar[RetryPolicy | None] = contextvars.ContextVar(
+    "headrace_default_retries", default=None
+)
+"""The policy for calls of tasks that name none, where somebody sets one: what undoes a saga is patient."""
+
+
+class ContinueAsNew(BaseException):
+    """Leaves the workflow's code to begin anew with other parameters; see :func:`continue_as_new`."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__("continue as new")
+        self.params = params
+
+
+def begin(run: CodeRun) -> None:
+    """Start the workflow function."""
+    virtual.install(run.code.function)
+    run.random = random_of(run)
+    run.context = contextvars.Context()  # not the caller's: a replay has another one
+    run.context.run(call_interceptor.set, CodeCalls(run))
+    try:
+        coroutine = run.code.start(run.params)
+    except Exception as error:  # a wrong signature: the run fails with it
+        run.finish_with(RunState.FAILED, failure=failure_of(error))
+        return
+    run.main = run.loop.create_task(coroutine, name="main", context=run.context)
+
+
+def random_of(run: CodeRun) -> Random:
+    """The run's own chance, from its beginning: the same in every replay."""
+    seed = hashlib.blake2b(run.seed.encode(), digest_size=16).digest()
+    return Random(int.from_bytes(seed, "big"))  # noqa: S311 - repeatable on purpose
+
+
+def drain(run: CodeRun) -> None:
+    """Let the code run until it waits, then turn what it left into commands."""
+    if run.main is None or run.finished:
+        return
+    try:
+        run.loop.drain(_condition_came_true, run)
+    except NotDeterministic as error:
+        run.diverge(str(error))
+        if run.main.done() and not run.main.cancelled():
+            run.main.exception()  # looked at: the reason of the suspension says it
+        return
+    for timer in run.loop.take_new_timers() if run.loop.new_timers else ():
+        number, due = timer.number, timer.when()
+        run.timers[number] = (timer, due)
+        run.command(
+            ev.TimerSet,
+            number,
+            lambda now, number=number, due=due: ev.TimerSet(now, number, due),
+            wanted=lambda timer=timer: not timer.cancelled(),
+            place=timer.place,
+        )
+    if run.main.done():
+        _finish(run)
+
+
+def _condition_came_true(run: CodeRun) -> bool:
+    """Wake those whose condition holds now; True if there was one."""
+    if not run.conditions:
+        return False
+    woken = False
+    for entry in list(run.conditions):
+        condition, future = entry
+        if future.done():
+            run.conditions.remove(entry)
+            continue
+        try:
+            if not run.context.run(condition):
+                continue
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+        run.conditions.remove(entry)
+        woken = True
+    return woken
+
+
+def _finish(run: CodeRun) -> None:
+    """The workflow function returned or raised: the last command."""
+    main = run.main
+    error: BaseException | None
+    error = asyncio.CancelledError() if main.cancelled() else main.exception()
+    misuse = _misuse(error)
+    if misuse is not None:
+        run.diverge(misuse)
+        return
+    if run.handler_error is not None:
+        error = run.handler_error
+    if error is None:
+        forgotten = _never_awaited(run)
+        if forgotten is not None:
+            error = forgotten
+    if error is None:
+        try:
+            output = plain(main.result(), "the workflow returned a value that")
+        except Exception as problem:
+            run.finish_with(RunState.FAILED, failure=failure_of(problem))
+            return
+        run.finish_with(RunState.SUCCEEDED, output=output)
+    elif isinstance(error, ContinueAsNew):
+        run.finish_with(RunState.CONTINUED, output=error.params)
+    elif isinstance(error, asyncio.CancelledError) and run.cancelled:
+        run.finish_with(RunState.CANCELLED)
+    else:
+        failed_task = error.task if isinstance(error, TaskFailed) else None
+        failure = failure_of(error)
+        if isinstance(error, TaskFailed | ChildFailed) and isinstance(error.failure, ev.Failure):
+            failure = error.failure
+        run.finish_with(RunState.FAILED, failure=failure, failed_task=failed_task)
+
+
+_FOREIGN = ("attached to a different loop", "got bad yield", "belongs to a different loop")
+"""How asyncio says that something awaited is not of the running loop."""
+
+
+def _misuse(error: BaseException | None, depth: int = 0) -> str | None:
+    """What the code did that no replay can repeat, if that is why it raised."""
+    if error is None or depth > 10:
+        return None
+    if isinstance(error, NotDeterministic):
+        return str(error)
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _misuse(inner, depth + 1))), None)
+    if isinstance(error, RuntimeError | ValueError) and any(part in str(error) for part in _FOREIGN):
+        return (
+            f"workflow code awaited something that belongs to another event loop{_raised_at(error)}: {error}\n"
+            "  hint: a future, queue, lock or client made outside of the workflow cannot be awaited in it; "
+            "move that into a @task function, or wait for a signal"
+        )
+    return None
+
+
+def _raised_at(error: BaseException) -> str:
+    """`` at file.py:line`` of the innermost of the user's frames."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not is_between(name):
+            place = f" at {name.rpartition('/')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _never_awaited(run: CodeRun) -> HeadraceError | None:
+    for coroutine, name, place in run.watched.values():
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            coroutine.close()
+            return NotDeterministicCall(
+                f"{name} was called at {place} but never awaited: it did not run",
+                hint="write `await` before the call, or give it to asyncio.create_task or gather",
+            )
+    return None
+
+
+class NotDeterministicCall(HeadraceError):
+    """A call of a task whose result nobody awaited."""
+
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def derived_run_id(run: CodeRun, name: str, at: float | None = None) -> str:
+    """The id of a run that this one starts: the same in every replay. Sorts by the workflow's time, like any other, and
+    after the run itself."""
+    digest = hashlib.blake2b(f"{run.seed}/{name}".encode(), digest_size=10).digest()
+    number = (int((run.loop.now if at is None else at) * 1000) + 1 & (1 << 48) - 1) << 80 | int.from_bytes(
+        digest, "big"
+    )
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def plain(value: Any, what: str = "a value that") -> Any:
+    """A value as the history will give it back. Raises ``AttemptError`` naming what JSON cannot hold."""
+    if isinstance(value, _PLAIN):
+        return value
+    return msgspec.json.decode(encode_output(value, what))
+
+
+def resolve(run: CodeRun, name: str, value: Any = None, *, error: BaseException | None = None) -> None:
+    """Answer what code waits for under a name, if it still does."""
+    future = run.futures.pop(name, None)
+    if future is None or future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+def give_signal(run: CodeRun, name: str, payload: Any, *, first: bool = False) -> None:
+    """Hand a signal to who has waited for it longest, or keep it; ``first``: it is older than those kept."""
+    waiting = run.waiters.get(name)
+    while waiting:
+        future = waiting.popleft()
+        if not future.done():
+            future.set_result(payload)
+            return
+    kept = run.signals.setdefault(name, deque())
+    if first:
+        kept.appendleft(payload)
+    else:
+        kept.append(payload)
+
+
+def child_error(name: str, child: Child) -> ChildFailed:
+    """What awaiting a child raises that did not succeed."""
+    why = f": {child.failure.type}: {child.failure.message}" if child.failure else ""
+    return ChildFailed(
+        f"child {name} ({child.target}) {child.state}{why}",
+        run_id=child.run_id,
+        state=child.state or "",
+        failure=child.failure,
+    )
+
+
+def run_handler(run: CodeRun, handler: Handler, payload: Any, update: str | None) -> None:
+    """Start the handler of a signal or update as a task of the workflow."""
+
+    async def handle() -> None:
+        output: Any = None
+        failure: ev.Failure | None = None
+        try:
+            output = plain(await handler.invoke(payload), f"{handler.kind} {handler.name!r} returned a value that")
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if update is None:
+                raise
+            failure = failure_of(error)
+        if update is not None:
+            name = update
+            run.command(ev.UpdateCompleted, name, lambda now: ev.UpdateCompleted(now, name, output, failure))
+
+    task = run.loop.create_task(handle(), name=f"handler-{handler.name}", context=run.context)
+    task.add_done_callback(lambda done: _handler_ended(run, done))
+
+
+def _handler_ended(run: CodeRun, task: asyncio.Task[None]) -> None:
+    """A signal handler that raises fails the workflow: nobody else could hear of it."""
+    if not task.cancelled() and task.exception() is not None and run.main is not None and not run.main.done():
+        run.handler_error = task.exception()
+        run.main.cancel()
+
+
+class CodeCalls:
+    """Turns calls of task functions inside workflow code into tasks of the run."""
+
+    def __init__(self, run: CodeRun) -> None:
+        self._run = run
+
+    def call(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The coroutine whose awaiting schedules the call."""
+        run = self._run
+        place = calling_place()
+        if run.read_only:
+            raise NotDeterministic(f"a query or validator called task {task.name} at {place}: it may only look")
+        number = run.call_count + 1
+        return run.watch(_call_task(run, task, args, kwargs, place, number), task.name, place)
+
+    def map(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Not in code: use ``asyncio.gather``."""
+        raise TypeError(f"{task.name}.map describes a task of a graph; in a code workflow use asyncio.gather")
+
+
+class CallAgain:
+    """Makes a call of a task once more, with the same arguments."""
+
+    def __init__(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.task = task
+        self._args = args
+        self._kwargs = kwargs
+
+    def __call__(self) -> Any:
+        """A new call, not yet awaited."""
+        return self.task(*self._args, **self._kwargs)
+
+
+def call_again(coroutine: Any) -> CallAgain | None:
+    """How to repeat a call of a task that nobody has awaited yet; None for anything else."""
+    if getattr(coroutine, "cr_code", None) is not _call_task.__code__:
+        return None
+    given = inspect.getcoroutinelocals(coroutine)
+    return CallAgain(given["task"], given["args"], given["kwargs"]) if "task" in given else None
+
+
+async def _call_task(
+    run: CodeRun, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: Place, number: int
+) -> Any:
+    run.watched.pop(number, None)
+    known = run.code.task(task)
+    step = run.next_name(known.name)
+    base = known.base
+    retries = default_retries.get()
+    if retries is not None and task.defaults.get("retries") is None:
+        base = msgspec.structs.replace(base, retries=retries)
+    unit = run.add_unit(CodeNode(step, known.index, base, known.given(args, kwargs), place))
+    unit.state = TaskState.READY
+    unit.first_ready_at = run.loop.now
+    run.fresh.append(unit)
+    future: asyncio.Future[Any] = asyncio.Future(loop=run.loop)  # no code sees it, so its hash does not matter
+    run.futures[step] = future
+    try:
+        output = await future
+    except asyncio.CancelledError:
+        if not unit.done:
+            run.futures.pop(step, None)
+            await _let_go(run, unit, known.on_cancel, place)
+        raise
+    return output if known.convert is None else known.convert(output)
+
+
+async def _let_go(run: CodeRun, unit: TaskUnit, on_cancel: str, place: Place) -> None:
+    """A call's awaiting was cancelled: see :data:`headrace.authoring.tasks.OnCancel`."""
+    step = unit.node.id
+    if on_cancel == "abandon":
+        unit.abandoned = True
+        return
+    if on_cancel == "try":
+        run.command(
+            ev.TaskCancelled,
+            step,
+            lambda now: ev.TaskCancelled(now, step, None, unit.attempt, unit.started_at),
+            place=place,
+        )
+        return
+    run.command(ev.TaskCancelRequested, step, lambda now: ev.TaskCancelRequested(now, step), place=place)
+    while not unit.done:
+        stopped = run.futures[step] = run.loop.create_future()
+        with contextlib.suppress(asyncio.CancelledError, TaskFailed):  # asked again; or it ended by failing
+            await stopped
+
+
+def close(run: CodeRun) -> None:
+    """Forget the code's coroutines: the run leaves this node's memory. Their ``finally`` blocks are run here, where they
+    can do no harm, and not by the garbage collector at some other time."""
+    coroutines: list[Coroutine[Any, Any, Any]] = [coroutine for coroutine, _, _ in run.watched.values()]
+    for task in list(run.loop.tasks):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine = task.get_coro()
+        if inspect.iscoroutine(coroutine):
+            coroutines.append(coroutine)
+    if not coroutines:
+        return
+    with looking(run):
+        for coroutine in coroutines:
+            with contextlib.suppress(BaseException):
+                run.context.run(coroutine.close)
+    run.read_only = True
+    run.watched.clear()
+
+
+@contextlib.contextmanager
+def looking(run: CodeRun) -> Generator[None]:
+    """User code runs here that must leave the run as it is: it sees the workflow's clock, is refused what would change
+    the run or the world, and its random numbers are not those of the workflow.
+
+    What it was refused half-way may have changed something in memory (an ``asyncio.Event`` is set before it wakes
+    anybody): ``run.spoiled`` says so, and whoever holds the run rebuilds it from its history."""
+    outer = run.loop.enter()
+    chance, run.random = run.random, Random(run.seq)  # noqa: S311 - repeatable on purpose
+    run.read_only = True
+    run.loop.freeze()
+    try:
+        yield
+    finally:
+        run.loop.thaw()
+        run.read_only = False
+        run.random = chance
+        run.loop.leave(outer)
+
+
+def ask(run: CodeRun, name: str, payload: Any) -> Any:
+    """Answer a query from what the code holds now. The run is not changed: whatever the handler asks for is refused."""
+    if run.diverged is not None:
+        raise InvalidCommand(f"run {run.run_id} cannot answer: its code does not fit its history: {run.diverged}")
+    handler = run.handlers.get(("query", name))
+    if handler is None:
+        known = ", ".join(sorted(known for kind, known in run.handlers if kind == "query")) or "none"
+        raise NotFound(f"the workflow has no query {name!r}; it has: {known}")
+    try:
+        with looking(run):
+            return plain(run.context.run(handler.answer, payload), f"query {name!r} returned a value that")
+    except HeadraceError:
+        raise
+    except Exception as error:
+        raise InvalidCommand(f"query {name!r} failed: {type(error).__name__}: {error}") from error
