@@ -1,0 +1,297 @@
+"""Takes runs over: those of lost nodes, and those that were given up.
+
+A run that cannot be loaded or bound (its code is gone, its history is damaged) is given up again and remembered with the
+reason; it never keeps others from being taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from headrace.core import inputs as inp
+from headrace.core.codec import decode_event
+from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, StoreCorrupt
+from headrace.core.events import Event, Patched, RunCreated
+from headrace.core.ids import RunId
+from headrace.core.run import Run, Unit
+from headrace.durable.run import CodePlan, CodeRun
+from headrace.engine import payloads
+from headrace.engine.live import Binding, LiveRun
+
+if TYPE_CHECKING:
+    from headrace.engine.node import Node
+
+logger = logging.getLogger("headrace.adopter")
+
+CLAIM_RUNS = 200
+LIVE_RUNS_MAX = 5_000
+"""Runs in memory above which no more are taken over."""
+
+HISTORY_PAGE = 20_000
+FOLD_SLICE = 500
+"""Events folded between two turns of the engine's loop: some tens of milliseconds."""
+
+WATCHES_PER_LEASE = 3
+REFUSED_MAX = 10_000
+REFRESH_TRIES = 100
+
+
+class Adopter:
+    """One node's take-overs."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.refused: dict[RunId, HeadraceError] = {}
+        """Runs this node could not take over, with the reason."""
+        self._claimed: set[RunId] = set()
+        """Runs that were claimed and not taken over yet; released at the end of the round, or of the next one if the
+        store is out of reach then."""
+
+    def refuse(self, run_id: RunId, error: HeadraceError) -> None:
+        """Remember not to take this run over again."""
+        if len(self.refused) < REFUSED_MAX:
+            self.refused[run_id] = error
+
+    async def watch(self) -> None:
+        """Look for lost nodes and unowned runs, a few times per lease."""
+        while True:
+            await asyncio.sleep(self._node.options.lease_seconds / WATCHES_PER_LEASE)
+            try:
+                await self.adopt_waiting()
+            except HeadraceError as error:
+                logger.warning("looking for lost runs failed", extra={"error": str(error)})
+
+    async def adopt_waiting(self) -> int:
+        """Fence lost nodes, take over what nobody owns. Returns the number of runs taken over."""
+        node = self._node
+        try:
+            await self._release()
+            for lost in await node.store.expire_lost():
+                logger.warning("a node was lost; its runs are taken over", extra={"lost": lost})
+            try:
+                adopted = await self._adopt_unowned()
+                for run_id in await node.store.waiting_runs():
+                    if run_id not in self.refused and await node.store.claim(node.id, node.epoch, 1, [run_id]):
+                        self._claimed.add(run_id)
+                        adopted += await self.adopt(run_id) is not None
+            finally:
+                await self._release()
+        except Fenced:
+            self._claimed.clear()  # nothing is ours any more
+            raise
+        return adopted
+
+    async def _adopt_unowned(self) -> int:
+        """Claim in batches until nothing is left. Refused runs are held meanwhile: released at once they would be all
+        that is ever claimed."""
+        node = self._node
+        adopted = 0
+        while len(node.live) < LIVE_RUNS_MAX:
+            claimed = await node.store.claim(node.id, node.epoch, CLAIM_RUNS)
+            if not claimed:
+                break
+            self._claimed.update(claimed)
+            for run_id in claimed:
+                if run_id not in self.refused:
+                    adopted += await self.adopt(run_id) is not None
+        return adopted
+
+    async def _release(self) -> None:
+        """Give up what was claimed and not taken over."""
+        if self._claimed:
+            node = self._node
+            run_ids = list(self._claimed)
+            await node.store.release(node.id, node.epoch, run_ids)
+            self._claimed.difference_update(run_ids)
+
+    async def adopt(self, run_id: RunId) -> LiveRun | None:
+        """Load a claimed run and go on with it; None if it cannot be done: it is refused then, and released at the end of
+        the round. Raises retryable errors of the store."""
+        node = self._node
+        try:
+            live = await self.load(run_id)
+            self.take_up(live)
+        except Fenced:
+            raise
+        except Exception as error:
+            if isinstance(error, HeadraceError) and error.retryable:
+                raise  # the store is out of reach, which says nothing about the run
+            logger.exception("a run cannot be taken over", extra={"run_id": run_id})
+            self.refuse(run_id, error if isinstance(error, HeadraceError) else StoreCorrupt(repr(error)))
+            return None
+        self._claimed.discard(run_id)
+        await node.commander.apply_inbox([run_id])
+        if live.run.done and not live.closed and not live.tickets:
+            await self.give_up(live)
+            return None
+        return live
+
+    async def give_up(self, live: LiveRun) -> None:
+        """Release a run that has nothing to do."""
+        node = self._node
+        await node.journal.drained()
+        if live.run.done and not live.closed:
+            node.drop(live)
+            await node.store.release(node.id, node.epoch, [live.run_id])
+
+    async def load(self, run_id: RunId, *, bind: bool = True) -> LiveRun:
+        """Fold a claimed run's history. With ``bind`` False the run can be decided on but nothing can be launched."""
+        node = self._node
+        binding: Binding | None = None
+
+        def code_for(plan: Any, source_dir: str | None) -> Any:
+            nonlocal binding
+            if bind or isinstance(plan, CodePlan):  # code needs its function even to be cancelled
+                binding = node.library.binding(plan.version, source_dir)
+                return binding.code
+            return None
+
+        run = await read_run(node, run_id, code_for)
+        live = LiveRun(run, binding or Binding((), None))
+        live.careful = True
+        live.inert = binding is None
+        node.live[run_id] = live
+        return live
+
+    async def replay(self, run_id: RunId) -> Run:
+        """Any run with its code run to where its history ends, for looking only: nothing is claimed or changed."""
+        node = self._node
+        return await read_run(
+            node, run_id, lambda plan, source_dir: node.library.binding(plan.version, source_dir).code
+        )
+
+    async def refresh(self, live: LiveRun) -> None:
+        """Rebuild a code run in memory from its history: a query that was refused half-way may have changed it."""
+        node = self._node
+        for _ in range(REFRESH_TRIES):
+            await node.journal.drained()
+            again = await self.replay(live.run_id)
+            if live.closed or again.seq == live.run.seq:
+                break
+        else:
+            raise InvalidCommand(f"run {live.run_id} changes too quickly to be looked at; try again")
+        if live.closed:
+            return
+        old, live.run = live.run, again
+        again.values = old.values
+        for key in [key for key in live.timers if isinstance(key, Unit)]:
+            live.timers.pop(key).cancel()
+        for ticket in live.tickets:
+            before, unit = ticket.unit, again.unit(ticket.unit.node.id, ticket.unit.item)
+            if unit is not None:
+                unit.planned, unit.launched, ticket.unit = before.planned, before.launched, unit
+        old.plan.brain.close(old)
+        node.planner.plan(live, again.plan.brain.launchable(again))
+
+    def take_up(self, live: LiveRun) -> None:
+        """Judge what the former owner left, then go on."""
+        if live.run.done:
+            return
+        if live.run.parent is not None:
+            self._node.spawn(self._node.performer.check_parent(live), "headrace-check-parent")
+        self._node.feed(live, inp.Recovered(), then=lambda: self._go_on(live))
+
+    def _go_on(self, live: LiveRun) -> None:
+        if not live.closed and live.run.launching and not live.inert:
+            self._node.planner.watch_deadlines(live)
+            self._node.performer.perform(live, live.run.plan.brain.pending(live.run))
+        elif not live.closed:
+            self._node.performer.consider_parking(live)
+
+
+BindRun = Callable[[Any, str | None], Any]
+"""Gives the code for a plan and a source folder."""
+
+
+async def read_run(node: Node, run_id: RunId, code_for: BindRun | None = None) -> Run:
+    """The folded state of any run in the store. Without ``code_for`` the history of a code workflow is only read: its
+    code does not run. Raises :class:`NotFound` and :class:`StoreCorrupt`."""
+    run: Run | None = None
+    seq = 0
+    while True:
+        page = await node.store.history(run_id, after=seq, limit=HISTORY_PAGE)
+        if run is None and page:
+            run = await _begin(node, run_id, page, code_for)
+        done = 0
+        while done < len(page):
+            assert run is not None
+            done = _fold_some(run, page, done, seq)
+            seq = page[done - 1][0] if done else seq
+            if done < len(page):
+                if isinstance(run, CodeRun) and _is_large(run, page[done][1]):
+                    await _fold_large(node, run, decode_event(page[done][1]))
+                    seq = page[done][0]
+                    done += 1
+                else:
+                    await asyncio.sleep(0)
+        if len(page) < HISTORY_PAGE:
+            break
+    if run is None:
+        raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
+    run.fresh.clear()
+    run.effects.clear()
+    return run
+
+
+def _fold_some(run: Run, page: list[tuple[int, bytes]], done: int, seq: int) -> int:
+    """Fold a slice of a page, up to an event whose payload has to be fetched. Returns how much of the page is done."""
+    fold = run.plan.brain.fold
+    with run.plan.brain.folding(run):
+        for number, data in page[done : done + FOLD_SLICE]:
+            if number != seq + 1:
+                raise StoreCorrupt(f"the history of run {run.run_id} has a gap before event {number}")
+            if _is_large(run, data):
+                break
+            fold(run, decode_event(data))
+            seq = number
+            done += 1
+    return done
+
+
+def _is_large(run: Run, data: bytes) -> bool:
+    return payloads.MARK in data and isinstance(run, CodeRun) and not run.blind
+
+
+async def _fold_large(node: Node, run: CodeRun, event: Event) -> None:
+    """Fold an event whose payload may be in the artifact store. If it cannot be read there, the code cannot go on: the
+    run is suspended with the reason, and goes on when it is resumed after the store was mended."""
+    try:
+        restored = await payloads.restore(event, node.artifacts)
+    except HeadraceError as error:
+        if error.retryable:
+            raise
+        run.diverge(f"event {run.seq + 1}: a large value cannot be read: {error.message}")
+        restored = event
+    payloads.fold_restored(run, event, restored)
+
+
+async def _begin(node: Node, run_id: RunId, page: list[tuple[int, bytes]], code_for: BindRun | None) -> Run:
+    created = decode_event(page[0][1])
+    if not isinstance(created, RunCreated):
+        raise StoreCorrupt(f"the history of run {run_id} does not begin with run.created")
+    plan = await node.library.fetch(created.version)
+    code = None if code_for is None else code_for(plan, created.source_dir)
+    run = plan.brain.new(plan, code)
+    if isinstance(run, CodeRun) and code is not None:
+        await _prepare(node, run_id, run, page)
+    return run
+
+
+async def _prepare(node: Node, run_id: RunId, run: CodeRun, page: list[tuple[int, bytes]]) -> None:
+    """Tell a code run what its replay will hold: ``patched`` has to know before it gets there."""
+    patches: set[str] = set()
+    last = 0
+    while page:
+        for number, data in page:
+            last = number
+            if b'"patched"' in data:
+                event = decode_event(data)
+                if isinstance(event, Patched):
+                    patches.add(event.patch)
+        if len(page) < HISTORY_PAGE:
+            break
+        page = await node.store.history(run_id, after=last, limit=HISTORY_PAGE)
+    run.prepare(last, patches)

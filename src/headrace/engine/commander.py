@@ -1,0 +1,215 @@
+"""Applies commands: directly to a run this node owns, through the inbox to a run that another node owns, and by taking it
+over to a run that nobody owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.contracts.store import InboxRow, RunRow
+from headrace.core import inputs as inp
+from headrace.core.decide import attempt_is_over
+from headrace.core.errors import HeadraceError, InvalidCommand, NotFound
+from headrace.core.ids import RunId
+from headrace.core.states import FINAL_RUN_STATES
+from headrace.durable.run import CodeRun
+from headrace.engine import payloads
+from headrace.engine.adopter import read_run
+from headrace.engine.doorbell import ring
+
+if TYPE_CHECKING:
+    from headrace.engine.node import Node
+
+logger = logging.getLogger("headrace.commander")
+
+COMMANDS: dict[str, Any] = {
+    "cancel": inp.Cancel,
+    "terminate": inp.Terminate,
+    "signal": inp.Signal,
+    "update": inp.Update,
+    "child_done": inp.ChildDone,
+    "pause": inp.Pause,
+    "resume": inp.Resume,
+    "retry": inp.Retry,
+    "wake": inp.ValuesLoaded,
+    "outcome": inp.Outcome,
+    "heartbeat": inp.Heartbeat,
+}
+CLAIM_TRIES = 50
+CLAIM_DELAY_SECONDS = 0.1
+
+
+class Commander:
+    """One node's commands."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._rung = asyncio.Event()
+        self._applying: set[int] = set()
+        """Messages handed to the journal, until a read that begins after their commit: an earlier one may still show
+        them, and they must not be applied twice."""
+        self._applied: set[int] = set()
+        self._reading = asyncio.Lock()
+
+    def wake(self) -> None:
+        """The bell rang: look into the inbox now."""
+        self._rung.set()
+
+    def input_of(self, kind: str, payload: dict[str, Any]) -> inp.Input:
+        """The core's input for a command. Raises :class:`InvalidCommand` for one that does not exist or fit."""
+        command = COMMANDS.get(kind)
+        if command is None:
+            raise InvalidCommand(f"there is no command {kind!r}; commands are {', '.join(COMMANDS)}")
+        try:
+            return msgspec.convert(payload, command)
+        except msgspec.ValidationError as error:
+            raise InvalidCommand(f"command {kind}: {error}") from None
+
+    async def serve(self) -> None:
+        """Apply what arrives, when the bell rings and, as a safety net, every few seconds."""
+        while True:
+            try:
+                async with asyncio.timeout(self._node.options.poll_seconds):
+                    await self._rung.wait()
+            except TimeoutError:
+                pass
+            self._rung.clear()
+            if self._node.live:
+                try:
+                    await self.apply_inbox(None)
+                except HeadraceError as error:
+                    logger.warning("the inbox could not be read", extra={"error": str(error)})
+
+    async def apply_inbox(self, run_ids: Sequence[RunId] | None) -> None:
+        """Apply the messages waiting for runs this node owns, oldest first."""
+        async with self._reading:  # or the message after a large one would overtake it while that is loaded
+            await self._apply_inbox(run_ids)
+
+    async def _apply_inbox(self, run_ids: Sequence[RunId] | None) -> None:
+        node = self._node
+        self._applying -= self._applied  # gone before this read began, so it cannot show them again
+        self._applied.clear()
+        for row in await node.store.inbox(run_ids, node.id):
+            live = node.live.get(row.run_id)
+            if live is None or live.closed or row.id in self._applying:
+                continue
+            self._applying.add(row.id)
+            try:
+                given = self.input_of(row.kind, row.payload)
+                if isinstance(live.run, CodeRun):
+                    given = await payloads.restore_input(given, node.artifacts)
+                node.feed(live, given, inbox_id=row.id, then=self._forget(row))
+            except InvalidCommand as error:
+                logger.warning("a command was refused", extra={"run_id": row.run_id, "error": error.message})
+                node.journal.append([], lambda _error, row=row: self._applied.add(row.id), inbox_id=row.id)
+            except HeadraceError as error:
+                # A large message that cannot be read waits for the artifacts to be mended.
+                self._applying.discard(row.id)
+                logger.warning("a message cannot be read", extra={"run_id": row.run_id, "error": error.message})
+
+    def _forget(self, row: InboxRow) -> Any:
+        return lambda: self._applied.add(row.id)
+
+    async def send(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> None:
+        """Bring a command to a run that is not in this node's memory."""
+        node = self._node
+        given = self.input_of(kind, payload)
+        for _ in range(CLAIM_TRIES):
+            row = await node.store.run(run_id)
+            if row is None:
+                raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
+            if row.state in FINAL_RUN_STATES and isinstance(given, inp.Signal | inp.Cancel | inp.Terminate):
+                ended = await read_run(node, run_id)
+                if isinstance(given, inp.Signal) and given.key is not None and given.key in _keys_of(ended):
+                    return  # it was received; whoever sent it died before hearing of that
+                following = getattr(ended, "next_run", None)
+                if following is not None:  # messages for the old id are for the run that follows
+                    await node.command(RunId(following), kind, payload)
+                    return
+            self._check_fits(row, given)
+            if row.live and row.owner != node.id:
+                if isinstance(given, inp.Outcome | inp.Heartbeat):
+                    await self._check_open(run_id, given)
+                short = await payloads.shorten_message(payload, node.artifacts)
+                _, bell = await node.store.post(run_id, kind, short)
+                ring(bell)
+                return
+            if row.owner is not None:
+                await node.store.expire_lost()
+            if row.key is not None and isinstance(given, inp.Retry):
+                await node.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
+            if await node.store.claim(node.id, node.epoch, 1, [run_id]):
+                await self._apply_to_claimed(run_id, given)
+                return
+            await asyncio.sleep(CLAIM_DELAY_SECONDS)
+        raise InvalidCommand(f"run {run_id} is held by a node that does not answer; try again in a few seconds")
+
+    def _check_fits(self, row: RunRow, given: inp.Input) -> None:
+        """Refuse early what the owner would refuse, so that the sender hears of it."""
+        ended = row.state in FINAL_RUN_STATES
+        if isinstance(given, inp.Retry):
+            if not ended:
+                raise InvalidCommand(f"run {row.run_id} cannot be retried: it has not ended ({row.state})")
+        elif ended:
+            hint = f"to run again what failed: headrace runs retry {row.run_id}"
+            verbs: dict[type, str] = {
+                inp.Cancel: "cancelled",
+                inp.Pause: "paused",
+                inp.Resume: "resumed",
+                inp.Terminate: "terminated",
+            }
+            verb = verbs.get(type(given))
+            what = f"cannot be {verb}" if verb else f"takes no {type(given).__name__.lower()}s"
+            if isinstance(given, inp.Outcome | inp.Heartbeat):
+                what = f"takes no more word on attempts, such as {given.attempt} of task {given.task}"
+            raise InvalidCommand(
+                f"run {row.run_id} {what}: it has ended ({row.state})",
+                hint=hint if isinstance(given, inp.Resume) else None,
+            )
+
+    async def _check_open(self, run_id: RunId, given: inp.Outcome | inp.Heartbeat) -> None:
+        """Tell whoever reports on an attempt that is over, also when the run's owner is another node."""
+        run = await read_run(self._node, run_id)
+        unit = run.unit(given.task, given.item)
+        if unit is None or unit.done or given.attempt != unit.attempt + 1:
+            raise attempt_is_over(run, given)
+
+    async def deliver(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> None:
+        """Bring a message to a run, wherever it is; nothing happens if it has ended."""
+        try:
+            await self.send(run_id, kind, payload)
+        except (InvalidCommand, NotFound) as error:
+            logger.info("a message came too late", extra={"run_id": run_id, "kind": kind, "error": error.message})
+
+    async def _apply_to_claimed(self, run_id: RunId, given: inp.Input) -> None:
+        node = self._node
+        try:
+            live = await node.adopter.load(run_id, bind=not isinstance(given, inp.Cancel | inp.Pause))
+        except BaseException:
+            await node.store.release(node.id, node.epoch, [run_id])
+            raise
+        if isinstance(live.run, CodeRun):
+            given = await payloads.restore_input(given, node.artifacts)
+        node.adopter.take_up(live)
+        durable = asyncio.get_running_loop().create_future()
+        try:
+            node.feed(live, given, then=lambda: None if durable.done() else durable.set_result(None))
+        except InvalidCommand:
+            node.drop(live)
+            await node.store.release(node.id, node.epoch, [run_id])
+            raise
+        await durable
+        if live.error is not None:
+            raise live.error
+        if not live.closed and live.inert:
+            node.drop(live)
+            await node.store.release(node.id, node.epoch, [run_id])
+
+
+def _keys_of(run: Any) -> Collection[str]:
+    """The keys of the signals that a run has received."""
+    return getattr(run, "seen_keys", ())

@@ -1,0 +1,150 @@
+"""Limits as gates. A ready attempt (a *ticket*) passes a row of gates, outermost first: its mapped task's
+``max_parallel``, its run's, its executor's slots. A gate lets ``slots`` tickets be inside at once; the others wait in
+order of priority, then of arrival. Leaving frees the slots, so they cannot leak: a ticket leaves exactly the gates it
+entered, whatever became of its attempt. A ticket that waits for a retry is in no gate.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from headrace.core.run import Unit
+    from headrace.engine.live import LiveRun
+
+
+class Ticket(msgspec.Struct, eq=False, gc=False):
+    """One attempt on its way to be launched, or under way.
+
+    ``entered``: how many of ``gates`` it is inside of. ``begun``: its coroutine has had its first turn. ``recorded``:
+    its start is in the history. ``cancelled``: not to be started, or to be stopped, because the run no longer wants
+    it. ``stopping``: stopped because the node stops; its outcome is not recorded, another node tries again.
+    ``timed_out``: stopped because its time was over, ``silent``: because it gave no heartbeat. ``beat_at``: its last
+    heartbeat (monotonic); ``details``: what that said, as JSON; ``details_told``: what of that is on its way to the
+    history, since ``told_at``.
+    """
+
+    live: LiveRun
+    unit: Unit
+    gates: tuple[Gate, ...]
+    attempt: int
+    entered: int = 0
+    begun: bool = False
+    task: asyncio.Task[None] | None = None
+    started_at: float = 0.0
+    recorded: bool = False
+    cancelled: bool = False
+    stopping: bool = False
+    timed_out: bool = False
+    silent: bool = False
+    queue_timer: asyncio.TimerHandle | None = None
+    beat_at: float = 0.0
+    details: bytes | None = None
+    details_told: bytes | None = None
+    told_at: float = 0.0
+
+    def beat(self, details: bytes | None) -> None:
+        """The attempt lives. Called from any thread: two assignments, no lock."""
+        if details is not None:
+            self.details = details
+        self.beat_at = time.monotonic()
+
+
+class Gate:
+    """At most ``slots`` tickets inside; None is no bound."""
+
+    __slots__ = ("_heap", "_order", "_waiting", "inside", "name", "slots")
+
+    def __init__(self, name: str, slots: int | None) -> None:
+        self.name = name
+        self.slots = slots
+        self.inside = 0
+        self._waiting: deque[Ticket] = deque()
+        self._heap: list[tuple[int, int, Ticket]] = []
+        self._order = 0
+
+    @property
+    def waiting(self) -> int:
+        """Tickets that wait to get in (cancelled ones may still be counted)."""
+        return len(self._waiting) + len(self._heap)
+
+    def try_enter(self, ticket: Ticket) -> bool:
+        """Get in, or wait. A newcomer never overtakes an equal that waits."""
+        if self.slots is None or (self.inside < self.slots and not self._waiting and not self._heap):
+            self.inside += 1
+            return True
+        priority = ticket.unit.node.spec.priority
+        if priority == 0 and not self._heap:
+            self._waiting.append(ticket)
+            return False
+        if self._waiting:
+            for waiting in self._waiting:
+                self._push(waiting)
+            self._waiting.clear()
+        self._push(ticket)
+        return False
+
+    def _push(self, ticket: Ticket) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (-ticket.unit.node.spec.priority, self._order, ticket))
+
+    def next(self) -> Ticket | None:
+        """The next waiting ticket that may get in, already counted as inside; None if there is none or no slot."""
+        while (self._waiting or self._heap) and (self.slots is None or self.inside < self.slots):
+            ticket = self._waiting.popleft() if self._waiting else heapq.heappop(self._heap)[2]
+            if not ticket.cancelled:
+                self.inside += 1
+                return ticket
+        return None
+
+
+class Gatekeeper:
+    """Moves tickets through their gates; ``admitted`` is called with each that has passed them all."""
+
+    def __init__(self, admitted: Callable[[Ticket], None]) -> None:
+        self._admitted = admitted
+        self._held: deque[Ticket] = deque()
+        self.open = True
+        """False while nothing may be launched (draining, back-pressure)."""
+
+    def enter(self, ticket: Ticket) -> None:
+        """Send a ticket on its way, or on from where it waited."""
+        gates = ticket.gates
+        while ticket.entered < len(gates):
+            if not gates[ticket.entered].try_enter(ticket):
+                return
+            ticket.entered += 1
+        if self.open:
+            self._admitted(ticket)
+        else:
+            self._held.append(ticket)
+
+    def leave(self, ticket: Ticket) -> None:
+        """The ticket's attempt ended or will not be: free what it held and let others through."""
+        entered = ticket.entered
+        ticket.entered = 0
+        for position in range(entered - 1, -1, -1):
+            gate = ticket.gates[position]
+            gate.inside -= 1
+            following = gate.next() if gate._waiting or gate._heap else None
+            if following is not None:
+                following.entered += 1
+                self.enter(following)
+
+    def reopen(self) -> None:
+        """Admit again, beginning with those that were held."""
+        self.open = True
+        while self._held and self.open:
+            ticket = self._held.popleft()
+            if ticket.cancelled:
+                self.leave(ticket)
+            else:
+                self._admitted(ticket)

@@ -1,0 +1,53 @@
+"""Outputs as the history will give them back: short ones as plain JSON values, long ones by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headrace.contracts.artifacts import ArtifactStore
+from headrace.contracts.outcome import encode_output
+from headrace.core.errors import ValueTooLarge
+from headrace.core.run import REFERENCE_KEY
+
+INLINE_BYTES_MAX = 64 * 1024
+"""Outputs longer than this as JSON go to the artifact store; the history holds a reference."""
+
+OUTPUT_BYTES_MAX = 1 << 30
+"""The largest output; beyond it, tasks should write files."""
+
+_INT_MAX = 1 << 63
+
+
+def is_plain(output: Any) -> bool:
+    """Whether JSON gives the value back as it is, without looking inside anything: the common case, kept cheap."""
+    kind = type(output)
+    if kind is str:
+        return len(output) * 4 <= INLINE_BYTES_MAX
+    return output is None or kind is bool or (kind is int and -_INT_MAX <= output < _INT_MAX)
+
+
+def normalise(output: Any, spill: Callable[[bytes], str]) -> Any:
+    """The output as the history will give it back: plain JSON values, or a reference when it is long.
+
+    ``spill`` stores bytes and returns their digest. Raises ``AttemptError`` of type ``bad_result`` for what JSON cannot
+    hold and :class:`ValueTooLarge` past :data:`OUTPUT_BYTES_MAX`.
+    """
+    if is_plain(output):
+        return output
+    data = encode_output(output)
+    if len(data) <= INLINE_BYTES_MAX:
+        return msgspec.json.decode(data)
+    if len(data) > OUTPUT_BYTES_MAX:
+        raise ValueTooLarge(
+            f"the output is {len(data):,} bytes, more than the bound of {OUTPUT_BYTES_MAX:,}",
+            hint="write a file and return its path",
+        )
+    return {REFERENCE_KEY: spill(data), "bytes": len(data)}
+
+
+def load_value(artifacts: ArtifactStore, digest: str) -> Any:
+    """The value that a reference stands for. Raises what the artifact store raises."""
+    return msgspec.json.decode(artifacts.get(digest))
