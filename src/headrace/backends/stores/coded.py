@@ -1,0 +1,159 @@
+"""A store whose payloads are sealed by codecs: wraps any other.
+
+The stored form of an event keeps what lists and operators need in the clear and holds the whole event, byte for byte, in
+``sealed``. Reading gives the bytes that were written, so nothing above knows of codecs. What was written before there was
+a codec is read as it is. Tags, typed attributes, business keys and definitions are searched or shared and stay readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headrace.contracts.codec import Seal
+from headrace.contracts.store import Flush, InboxRow, RunFilter, RunRow, RunUpdate, Store
+from headrace.core.codec import SEALED_TAG
+from headrace.core.ids import Epoch, NodeId, RunId
+
+CLEAR = (
+    "at", "run_id", "workflow", "version", "trigger", "parent", "chain", "key", "task", "item", "attempt", "node",
+    "external", "started_at", "retry_at", "timer", "due", "name", "update", "child", "target", "policy", "message",
+    "kind", "patch", "state", "failed_task", "next_run",
+)  # fmt: skip
+"""Fields of events that stay readable: ids, kinds and times. Whatever is not named here is sealed, new fields too."""
+
+_CLEAR = frozenset((*CLEAR, "type"))
+_START = b'{"type":"%s"' % SEALED_TAG.encode()
+_ROW_KEY = "$sealed"
+_ROW_MARK = "sealed:"
+
+
+class _SealedEvent(msgspec.Struct):
+    sealed: str
+
+
+_decode_sealed = msgspec.json.Decoder(_SealedEvent).decode
+
+
+class CodedStore:
+    """See :class:`headrace.contracts.store.Store`; methods that see no payloads are the inner store's own."""
+
+    def __init__(self, inner: Store, seal: Seal) -> None:
+        self._inner = inner
+        self._seal = seal
+        self._last: tuple[Flush, Flush] | None = None
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever the inner store has
+        found = getattr(self._inner, name)
+        return self._transact if name == "transact" else found
+
+    # ---- events ------------------------------------------------------------------------------------------------------
+
+    async def commit(self, flush: Flush) -> None:
+        """See the contract."""
+        await self._inner.commit(self._sealed(flush))
+
+    def commit_now(self, flush: Flush) -> bool:
+        """See the contract."""
+        return self._inner.commit_now(self._sealed(flush))
+
+    def _sealed(self, flush: Flush) -> Flush:
+        """The same bytes for a flush that is tried again, or the store would take them for another writer's: encryption
+        gives other ones each time."""
+        last = self._last
+        if last is not None and last[0] is flush:
+            return last[1]
+        sealed = msgspec.structs.replace(
+            flush,
+            events=[(run_id, seq, self._close_event(run_id, seq, data)) for run_id, seq, data in flush.events],
+            new_runs=[self._close_row(row) for row in flush.new_runs],
+            updates=[self._close_update(update) for update in flush.updates],
+        )
+        self._last = (flush, sealed)
+        return sealed
+
+    def _close_event(self, run_id: RunId, seq: int, data: bytes) -> bytes:
+        fields = msgspec.json.decode(data)
+        if type(fields) is not dict or fields.keys() <= _CLEAR:
+            return data
+        clear = {name: fields[name] for name in CLEAR if name in fields}
+        stored = {"type": SEALED_TAG, "event": fields.get("type"), **clear}
+        stored["sealed"] = self._seal.close(data, f"{run_id}/{seq}")
+        return msgspec.json.encode(stored)
+
+    async def history(self, run_id: RunId, after: int = 0, limit: int | None = None) -> list[tuple[int, bytes]]:
+        """See the contract. Raises :class:`PayloadSealed` without the right codec or key."""
+        stored = await self._inner.history(run_id, after, limit)
+        return [(seq, self._open_event(run_id, seq, data)) for seq, data in stored]
+
+    def _open_event(self, run_id: RunId, seq: int, data: bytes) -> bytes:
+        if not data.startswith(_START):
+            return data
+        return self._seal.open(_decode_sealed(data).sealed, f"{run_id}/{seq}")
+
+    async def _transact(
+        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], bytes]
+    ) -> bytes:
+        """See :class:`headrace.contracts.store.TaskTransactions`; only there if the inner store has it."""
+        place = f"{run_id}/outcome/{task}"
+        inner: Any = self._inner
+
+        def sealed(connection: Any) -> bytes:
+            return self._seal.close(work(connection), place).encode()
+
+        kept: bytes = await inner.transact(node, epoch, run_id, task, sealed)
+        return self._seal.open(kept.decode(), place)
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+
+    def _close_row(self, row: RunRow) -> RunRow:
+        if row.params:
+            data = msgspec.json.encode(row.params)
+            row = msgspec.structs.replace(row, params={_ROW_KEY: self._seal.close(data, f"{row.run_id}/params")})
+        return msgspec.structs.replace(row, error=self._close_error(row.run_id, row.error))
+
+    def _close_update(self, update: RunUpdate) -> RunUpdate:
+        if update.error is None:
+            return update
+        return msgspec.structs.replace(update, error=self._close_error(update.run_id, update.error))
+
+    def _close_error(self, run_id: RunId, error: str | None) -> str | None:
+        return None if error is None else _ROW_MARK + self._seal.close(error.encode(), f"{run_id}/error")
+
+    def _open_row(self, row: RunRow) -> RunRow:
+        sealed = row.params.get(_ROW_KEY)
+        if isinstance(sealed, str):
+            row.params = msgspec.json.decode(self._seal.open(sealed, f"{row.run_id}/params"))
+        if row.error is not None and row.error.startswith(_ROW_MARK):
+            row.error = self._seal.open(row.error.removeprefix(_ROW_MARK), f"{row.run_id}/error").decode()
+        return row
+
+    async def run(self, run_id: RunId) -> RunRow | None:
+        """See the contract."""
+        row = await self._inner.run(run_id)
+        return None if row is None else self._open_row(row)
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        """See the contract."""
+        return [self._open_row(row) for row in await self._inner.runs(where)]
+
+    # ---- messages ----------------------------------------------------------------------------------------------------
+
+    async def post(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> tuple[int, str]:
+        """See the contract."""
+        data = msgspec.json.encode(payload)
+        return await self._inner.post(run_id, kind, {_ROW_KEY: self._seal.close(data, f"{run_id}/inbox")})
+
+    async def inbox(self, run_ids: Any, node: NodeId, limit: int = 1000) -> list[InboxRow]:
+        """See the contract."""
+        rows = await self._inner.inbox(run_ids, node, limit)
+        return [self._open_message(row) for row in rows]
+
+    def _open_message(self, row: InboxRow) -> InboxRow:
+        sealed = row.payload.get(_ROW_KEY)
+        if not isinstance(sealed, str):
+            return row
+        payload = msgspec.json.decode(self._seal.open(sealed, f"{row.run_id}/inbox"))
+        return msgspec.structs.replace(row, payload=payload)

@@ -1,0 +1,281 @@
+"""The PostgreSQL store: one database, any number of nodes on any number of hosts.
+
+- Whatever writes is one SQL function (``postgres_migrations/``): one round trip, one transaction. Every one of them that
+  needs the lease checks the epoch first and holds a lock on it until it has committed.
+- The database's clock judges leases and timers; the clocks of nodes do not matter.
+- Five connections per node at most: one for flushes, three for everything else, one for the lease, which is renewed on a
+  thread of its own. All are made again when they break; what was under way then ends in :class:`StoreUnavailable`, and a
+  flush may be repeated whatever became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from headrace.backends.stores import postgres_catalog as catalog
+from headrace.backends.stores.postgres_connections import Connection, Connections
+from headrace.backends.stores.postgres_history import (
+    FLUSH_ARGUMENTS,
+    FLUSH_MORE_ARGUMENTS,
+    SELECT_WORKFLOW,
+    call_text,
+    flush_arguments,
+    is_plain,
+    more_arguments,
+    workflow_row,
+)
+from headrace.backends.stores.postgres_renewal import Renewal
+from headrace.backends.stores.postgres_schema import prepare_database
+from headrace.backends.stores.postgres_url import place_of_url
+from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
+from headrace.core.errors import NotFound, StoreError
+from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
+
+T = TypeVar("T")
+
+OTHER_CONNECTIONS = 3
+"""Beside the one for flushes and the one for the lease."""
+
+
+class _Opened:
+    """What exists only while the store is open."""
+
+    def __init__(self, writer: Connections, others: Connections, renewal: Renewal) -> None:
+        self.writer = writer
+        self.others = others
+        self.renewal = renewal
+
+
+class _Claims:
+    """The claims of one node under one epoch: their numbers, and the last whose outcome is known. See ``claim_1``."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.last = 0
+        self.known = 0
+
+
+class PostgresStore:
+    """The store contract over a schema of a PostgreSQL database; see :class:`headrace.contracts.store.Store`.
+
+    ``url``: see :mod:`.postgres_url`. :attr:`url` is without passwords. One event loop at a time; :meth:`renew` may be
+    called from any thread.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = place_of_url(url)
+        self.url = self._place.shown
+        self._schema = self._place.schema
+        self._opened: _Opened | None = None
+        self._claims: dict[tuple[NodeId, Epoch], _Claims] = {}
+        self._flush = call_text(self._schema, "flush_1", FLUSH_ARGUMENTS)
+        self._flush_more = call_text(self._schema, "flush_more_1", FLUSH_MORE_ARGUMENTS)
+
+    async def open(self) -> None:
+        """See the contract. Makes the schema if needed, not the database. Does not wait for a server that is down.
+        Idempotent."""
+        if self._opened is not None:
+            return
+        writer = Connections(self._place, 1)
+        try:
+            await writer.open()
+            await writer.call(lambda db: prepare_database(db, self._place))
+        except BaseException:
+            await writer.close()
+            raise
+        self._opened = _Opened(writer, Connections(self._place, OTHER_CONNECTIONS), Renewal(self._place))
+
+    async def close(self) -> None:
+        """See the contract. Waits shortly for the calls under way."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.writer.close()
+            await opened.others.close()
+            await asyncio.to_thread(opened.renewal.close)
+
+    def _ready(self) -> _Opened:
+        if self._opened is None:
+            raise StoreError(
+                f"the store {self.url} is not open", hint="call open() first; a closed store may be opened again"
+            )
+        return self._opened
+
+    async def _call(self, function: Callable[[Connection], Awaitable[T]], *, repeatable: bool = False) -> T:
+        return await self._ready().others.call(function, repeatable=repeatable)
+
+    async def _value(self, function: str, *arguments: Any, repeatable: bool = False) -> Any:
+        """What one of our functions returns."""
+        text = call_text(self._schema, function, len(arguments))
+        return await self._call(lambda db: db.fetchval(text, *arguments), repeatable=repeatable)
+
+    async def _row(self, text: str, *arguments: Any) -> Any:
+        """The first row of a query, or None."""
+        return await self._call(lambda db: db.fetchrow(self._named(text), *arguments), repeatable=True)
+
+    async def _rows(self, text: str, *arguments: Any) -> list[Any]:
+        """The rows of a query."""
+        return await self._call(lambda db: db.fetch(self._named(text), *arguments), repeatable=True)
+
+    def _named(self, text: str) -> str:
+        return text.replace("{schema}", self._schema)
+
+    # ---- history -------------------------------------------------------------------------------------------------
+
+    async def commit(self, flush: Flush) -> None:
+        """See the contract."""
+        if is_plain(flush):
+            text, arguments = self._flush, flush_arguments(flush)
+        else:
+            text, arguments = self._flush_more, [*flush_arguments(flush), *more_arguments(flush)]
+        await self._ready().writer.call(lambda db: db.fetchval(text, *arguments))
+
+    def commit_now(self, flush: Flush) -> bool:
+        """See the contract: a network is always waited for."""
+        return False
+
+    async def history(self, run_id: RunId, after: int = 0, limit: int | None = None) -> list[tuple[int, bytes]]:
+        """See the contract."""
+        rows = await self._rows(
+            "SELECT seq, convert_to(data, 'UTF8') FROM {schema}.events WHERE run_id = $1 AND seq > $2"
+            " ORDER BY seq LIMIT $3",
+            run_id,
+            after,
+            None if limit is None else max(limit, 0),
+        )
+        return [(seq, data) for seq, data in rows]
+
+    async def put_workflow(self, row: WorkflowRow) -> None:
+        """See the contract."""
+        await self._value(
+            "put_workflow_1", row.version, row.name, row.created_at, row.source, row.data.decode(), repeatable=True
+        )
+
+    async def workflow(self, version: WorkflowVersion) -> WorkflowRow | None:
+        """See the contract."""
+        found = await self._row(f"{SELECT_WORKFLOW} WHERE version = $1", version)
+        return workflow_row(found) if found else None
+
+    async def workflow_named(self, name: str) -> WorkflowRow | None:
+        """See the contract."""
+        found = await self._row(f"{SELECT_WORKFLOW} WHERE name = $1 ORDER BY put_number DESC LIMIT 1", name)
+        return workflow_row(found) if found else None
+
+    # ---- leases --------------------------------------------------------------------------------------------------
+
+    async def join(self, node: NodeId, lease_seconds: float, bell: str, info: dict[str, Any]) -> Epoch:
+        """See the contract."""
+        return Epoch(await self._value("join_1", node, lease_seconds, bell, msgspec.json.encode(info).decode()))
+
+    def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
+        """See the contract. Waits at most a third of the lease for the database."""
+        return self._ready().renewal.renew(node, epoch, lease_seconds)
+
+    async def leave(self, node: NodeId, epoch: Epoch) -> None:
+        """See the contract."""
+        await self._value("leave_1", node, epoch, repeatable=True)
+        self._claims.pop((node, epoch), None)
+
+    async def nodes(self) -> list[NodeRow]:
+        """See the contract. Nodes that were lost stay listed for a day."""
+        return [catalog.node_row(row) for row in await self._rows(catalog.SELECT_NODES)]
+
+    async def expire_lost(self) -> list[NodeId]:
+        """See the contract."""
+        return [NodeId(node) for node in await self._value("expire_lost_1")]
+
+    async def claim(
+        self, node: NodeId, epoch: Epoch, limit: int, run_ids: Sequence[RunId] | None = None
+    ) -> list[RunId]:
+        """See the contract. What a claim took whose answer never came is given up by the next one."""
+        claims = self._claims.setdefault((node, epoch), _Claims())
+        async with claims.turn:  # the next claim must know what became of this one
+            claims.last += 1
+            number = claims.last
+            named = None if run_ids is None else list(run_ids)
+            found = await self._value("claim_1", node, epoch, max(limit, 0), named, number, claims.known)
+            claims.known = number
+        return [RunId(run_id) for run_id in found]
+
+    async def release(self, node: NodeId, epoch: Epoch, run_ids: Sequence[RunId]) -> None:
+        """See the contract."""
+        await self._value("release_1", node, epoch, list(run_ids), repeatable=True)
+
+    # ---- keys ----------------------------------------------------------------------------------------------------
+
+    async def reserve_key(
+        self, node: NodeId, epoch: Epoch, workflow: str, key: str, run_id: RunId, kept_by: Sequence[str] = ()
+    ) -> KeyHolder | None:
+        """See the contract."""
+        found = await self._row(
+            "SELECT * FROM {schema}.reserve_key_1($1, $2, $3, $4, $5, $6)",
+            *(node, epoch, workflow, key, run_id, list(kept_by)),
+        )
+        return KeyHolder(RunId(found[0]), found[1]) if found else None
+
+    async def key_holder(self, workflow: str, key: str) -> KeyHolder | None:
+        """See the contract."""
+        found = await self._row(catalog.SELECT_KEY_HOLDER, workflow, key)
+        return KeyHolder(RunId(found[0]), found[1]) if found else None
+
+    # ---- inbox ---------------------------------------------------------------------------------------------------
+
+    async def post(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> tuple[int, str]:
+        """See the contract. Not tried again if the connection breaks: the message may have been stored."""
+        text = f"SELECT message, bell FROM {self._schema}.post_1($1, $2, $3)"
+        data = msgspec.json.encode(payload).decode()
+        found = await self._call(lambda db: db.fetchrow(text, run_id, kind, data))
+        if found is None:
+            raise NotFound(f"there is no run {run_id}", hint="`headrace runs` lists the runs there are")
+        return found[0], found[1]
+
+    async def inbox(self, run_ids: Sequence[RunId] | None, node: NodeId, limit: int = 1000) -> list[InboxRow]:
+        """See the contract."""
+        text, whose = (
+            (catalog.SELECT_INBOX_OWNED, node) if run_ids is None else (catalog.SELECT_INBOX_OF_RUNS, list(run_ids))
+        )
+        return [catalog.inbox_row(row) for row in await self._rows(text, whose, max(limit, 0))]
+
+    async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
+        """See the contract."""
+        return [RunId(row[0]) for row in await self._rows(catalog.SELECT_WAITING_RUNS, max(limit, 0))]
+
+    # ---- catalog -------------------------------------------------------------------------------------------------
+
+    async def run(self, run_id: RunId) -> RunRow | None:
+        """See the contract."""
+        found = await self._row(catalog.run_statement(self._schema), run_id)
+        return catalog.run_row(found) if found else None
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        """See the contract."""
+        text, values = catalog.runs_statement(self._schema, where)
+        return [catalog.run_row(row) for row in await self._rows(text, *values)]
+
+    async def find_runs(self, prefix: str, limit: int = 10) -> list[RunId]:
+        """See the contract."""
+        text, values = catalog.find_statement(self._schema, prefix, limit)
+        return [RunId(row[0]) for row in await self._rows(text, *values)]
+
+    async def workflows(self) -> list[WorkflowRow]:
+        """See the contract."""
+        text = SELECT_WORKFLOW.replace("SELECT", "SELECT DISTINCT ON (name)", 1)
+        return [workflow_row(row) for row in await self._rows(f"{text} ORDER BY name, put_number DESC")]
+
+    async def delete_runs(self, ended_before: float, limit: int = 500) -> list[RunId]:
+        """See the contract. The runs are gone in one transaction; their events follow in small ones. If that is cut
+        short, the next call goes on with it."""
+        deleted = await self._value("delete_runs_1", ended_before, max(limit, 0))
+        while await self._value("delete_events_1", catalog.EVENTS_PER_DELETE):
+            pass
+        return [RunId(run_id) for run_id in deleted]
+
+    async def now(self) -> float:
+        """See the contract."""
+        return (await self._row("SELECT {schema}.clock_seconds()"))[0]
+
+
+__all__ = ["PostgresStore"]

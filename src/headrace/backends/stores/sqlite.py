@@ -1,0 +1,406 @@
+"""The SQLite store: one file, one host, any number of processes, every commit durable.
+
+Three connections, each on a thread of its own, so that nothing blocks the event loop: the *writer* runs whole
+transactions, one hop each; the *reader* answers lists and histories from snapshots that do not disturb it; the
+*renewer* belongs to the keeper's thread. What the statements do is in ``sqlite_history``, ``sqlite_leases``,
+``sqlite_inbox`` and
+``sqlite_catalog``.
+
+Two processes on one file take turns; one that is suspended in the middle of a transaction keeps SQLite's lock, and
+the others raise :class:`StoreUnavailable` until it goes on or is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import msgspec
+
+from headrace.backends.stores import sqlite_catalog, sqlite_history, sqlite_inbox, sqlite_keys, sqlite_leases
+from headrace.backends.stores.sqlite_connection import (
+    BUSY_SECONDS,
+    RenewalGate,
+    checkpoint,
+    connect,
+    grow_wal,
+    patiently,
+    reading,
+    roll_back,
+    try_begin,
+    writing,
+)
+from headrace.backends.stores.sqlite_errors import translated, translating
+from headrace.backends.stores.sqlite_files import file_system_of, path_of_url, prepare_place
+from headrace.backends.stores.sqlite_locks import NodeLock, NodeLocks
+from headrace.backends.stores.sqlite_pace import Pace
+from headrace.backends.stores.sqlite_schema import prepare_database
+from headrace.backends.stores.sqlite_thread import ConnectionThread
+from headrace.backends.stores.sqlite_transact import Transaction
+from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
+from headrace.core.errors import StoreError
+from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Opened:
+    """What exists only while the store is open."""
+
+    def __init__(self, path: Path, synchronous: str, busy_seconds: float) -> None:
+        name = str(path)
+        with contextlib.ExitStack() as undo, translating(name):
+            writer = connect(name, synchronous=synchronous, busy_seconds=busy_seconds)
+            undo.callback(writer.close)
+            prepare_database(writer, name, busy_seconds)
+            reader = connect(name, busy_seconds=busy_seconds)
+            undo.callback(reader.close)
+            reader.execute("PRAGMA query_only = ON")
+            # A renewed lease need not survive power loss: the node would not either.
+            renewer = connect(name, synchronous="NORMAL", busy_seconds=busy_seconds)
+            undo.pop_all()
+        # These poll for themselves, see patiently.
+        for connection in (writer, renewer):
+            connection.execute("PRAGMA busy_timeout = 0")
+        if synchronous == "FULL":
+            grow_wal(writer, name)
+        self.renewer = renewer
+        self.synchronous = synchronous
+        self.tasks: ConnectionThread | None = None
+        """Database tasks, from the first one on."""
+        self.writer = ConnectionThread("headrace-sqlite-writer", writer)
+        self.reader = ConnectionThread("headrace-sqlite-reader", reader)
+
+
+class SqliteStore:
+    """The store contract over one SQLite file; see :class:`headrace.contracts.store.Store`.
+
+    ``url``: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite://`` for a private temporary database,
+    which is removed by :meth:`close` and does not wait for the disk, as nobody can read it after a crash.
+    ``busy_seconds``: how long a call waits for another process's lock before :class:`StoreUnavailable`.
+    ``clock`` and ``file_system`` (the type of the file system under a path) are there for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        clock: Callable[[], float] = time.time,
+        file_system: Callable[[Path], str] = file_system_of,
+    ) -> None:
+        self.url = url
+        self._path = path_of_url(url)
+        self._busy_seconds = busy_seconds
+        self._clock = clock
+        self._file_system = file_system
+        self._temporary: Path | None = None
+        self._locks = NodeLocks(self._path or Path())
+        self._held: dict[NodeId, tuple[Epoch, NodeLock]] = {}
+        self._opened: _Opened | None = None
+        self._gate = RenewalGate()
+        self._pace = Pace()
+        self._renewing = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The database file. Of a temporary database it is known once the store is open."""
+        if self._path is None:
+            raise StoreError("a temporary database has no file before it is opened")
+        return self._path
+
+    async def open(self) -> None:
+        """See the contract. Creates the file and its folder if needed. Idempotent."""
+        if self._opened is None:
+            self._opened = await asyncio.to_thread(self._open)
+
+    def _open(self) -> _Opened:
+        if self._path is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="headrace-"))
+            self._path = self._temporary / "headrace.db"
+            self._locks = NodeLocks(self._path)
+        prepare_place(self._path, self._file_system)
+        return _Opened(self._path, "OFF" if self._temporary else "FULL", self._busy_seconds)
+
+    async def close(self) -> None:
+        """Finish what was asked, release everything. A node that has not left counts as dead from now on.
+        Idempotent."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        if opened.tasks is not None:
+            await opened.tasks.stop()
+        await opened.reader.stop()
+        await opened.writer.stop()
+        await asyncio.to_thread(self._close, opened)
+
+    def _close(self, opened: _Opened) -> None:
+        with self._renewing:
+            opened.renewer.close()
+        for _, lock in self._held.values():
+            lock.release(remove=False)
+        self._held.clear()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = self._path = None
+
+    # ---- the ways to the threads ------------------------------------------------------------------------------------
+
+    def _ready(self) -> _Opened:
+        if self._opened is None:
+            raise StoreError(
+                f"the store {self.url} is not open", hint="call open() first; a closed store may be opened again"
+            )
+        return self._opened
+
+    async def _write(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function in one write transaction on the writer's thread; durable on return."""
+        assert not kwargs
+        return await self._ready().writer.call(self._transaction, function, args)
+
+    def _transaction(self, db: sqlite3.Connection, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        self._gate.pass_()
+        with translating(str(self._path)), writing(db, self._busy_seconds):
+            return function(db, *arguments)
+
+    async def _read(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function over one snapshot on the reader's thread."""
+        assert not kwargs
+        return await self._ready().reader.call(self._snapshot, function, args)
+
+    def _snapshot(self, db: sqlite3.Connection, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        with translating(str(self._path)), reading(db):
+            return function(db, *arguments)
+
+    # ---- history -------------------------------------------------------------------------------------------------
+
+    async def commit(self, flush: Flush) -> None:
+        """See the contract. The caller leaves the flush alone until this returns."""
+        await self._ready().writer.call(self._commit, flush)
+
+    def commit_now(self, flush: Flush) -> bool:
+        """See the contract. Small flushes only, and only while the disk is quick: see :mod:`.sqlite_pace`."""
+        if not (self._pace.is_quick and self._pace.is_small(flush) and self._gate.is_open):
+            return False
+        return self._ready().writer.now(self._commit_idle, flush) or False
+
+    def _commit(self, db: sqlite3.Connection, flush: Flush) -> None:
+        self._gate.pass_()
+        with translating(str(self._path)):
+            patiently(lambda: db.execute("BEGIN IMMEDIATE"), self._busy_seconds)
+            self._commit_begun(db, flush)
+
+    def _commit_idle(self, db: sqlite3.Connection, flush: Flush) -> bool:
+        try:  # what translating() does, without the cost of a generator: this is the hop of every chain
+            if not try_begin(db):
+                return False
+            self._commit_begun(db, flush)
+        except sqlite3.Error as error:
+            raise translated(error, str(self._path)) from error
+        return True
+
+    def _commit_begun(self, db: sqlite3.Connection, flush: Flush) -> None:
+        begun = time.perf_counter()
+        try:
+            sqlite_history.commit(db, flush)
+            db.execute("COMMIT")
+        except BaseException:
+            roll_back(db)
+            raise
+        if self._pace.is_small(flush) and self._pace.saw(time.perf_counter() - begun):
+            opened = self._opened  # None for the last commit before the end, which closing checkpoints anyway
+            if opened is not None:
+                opened.writer.give(checkpoint)
+
+    async def history(self, run_id: RunId, after: int = 0, limit: int | None = None) -> list[tuple[int, bytes]]:
+        """See the contract."""
+        return await self._read(sqlite_history.history, run_id, after, limit)
+
+    async def put_workflow(self, row: WorkflowRow) -> None:
+        """See the contract."""
+        await self._write(sqlite_history.put_workflow, row)
+
+    async def workflow(self, version: WorkflowVersion) -> WorkflowRow | None:
+        """See the contract."""
+        return await self._read(sqlite_history.workflow, version)
+
+    async def workflow_named(self, name: str) -> WorkflowRow | None:
+        """See the contract."""
+        return await self._read(sqlite_history.workflow_named, name)
+
+    # ---- leases --------------------------------------------------------------------------------------------------
+
+    async def join(self, node: NodeId, lease_seconds: float, bell: str, info: dict[str, Any]) -> Epoch:
+        """See the contract."""
+
+        def work(db: sqlite3.Connection) -> Epoch:
+            # _held belongs to the writer's thread.
+            if (former := self._held.pop(node, None)) is not None:
+                former[1].release(remove=True)
+            epoch, lock = sqlite_leases.join(
+                db, self._locks, node=node, lease_seconds=lease_seconds, bell=bell, info=info, now=self._clock()
+            )
+            self._held[node] = (epoch, lock)
+            return epoch
+
+        return await self._write(work)
+
+    def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
+        """See the contract. Waits at most a third of the lease for a lock."""
+        with self._renewing:
+            db = self._ready().renewer
+            patience = min(self._busy_seconds, lease_seconds / 3)
+            with self._gate.first(), translating(str(self._path)), writing(db, patience):
+                return sqlite_leases.renew(db, node, epoch, lease_seconds, self._clock())
+
+    async def leave(self, node: NodeId, epoch: Epoch) -> None:
+        """See the contract."""
+
+        def work(db: sqlite3.Connection) -> None:
+            sqlite_leases.leave(db, node, epoch)
+            held = self._held.get(node)
+            if held is not None and held[0] == epoch:
+                held[1].release(remove=True)
+                del self._held[node]
+                self._locks.remove_folder()
+
+        await self._write(work)
+
+    async def nodes(self) -> list[NodeRow]:
+        """See the contract. Nodes that were lost stay listed for a day."""
+        return await self._read(lambda db: sqlite_leases.nodes(db, self._clock()))
+
+    async def expire_lost(self) -> list[NodeId]:
+        """See the contract. A process that was killed is recognised at once by its lock file."""
+        if not await self._read(lambda db: sqlite_leases.anyone_lost(db, self._locks, self._clock())):
+            return []
+        return await self._write(lambda db: sqlite_leases.expire_lost(db, self._locks, self._clock()))
+
+    async def claim(
+        self, node: NodeId, epoch: Epoch, limit: int, run_ids: Sequence[RunId] | None = None
+    ) -> list[RunId]:
+        """See the contract."""
+        return await self._write(
+            lambda db: sqlite_leases.claim(db, node, epoch, limit=limit, run_ids=run_ids, now=self._clock())
+        )
+
+    async def release(self, node: NodeId, epoch: Epoch, run_ids: Sequence[RunId]) -> None:
+        """See the contract."""
+        await self._write(sqlite_leases.release, node, epoch, run_ids)
+
+    # ---- keys ----------------------------------------------------------------------------------------------------
+
+    async def reserve_key(
+        self, node: NodeId, epoch: Epoch, workflow: str, key: str, run_id: RunId, kept_by: Sequence[str] = ()
+    ) -> KeyHolder | None:
+        """See the contract."""
+
+        def work(db: sqlite3.Connection) -> KeyHolder | None:
+            sqlite_history.check_fence(db, node, epoch)
+            return sqlite_keys.reserve(
+                db, node=node, epoch=epoch, workflow=workflow, key=key, run_id=run_id, kept_by=kept_by
+            )
+
+        return await self._write(work)
+
+    async def key_holder(self, workflow: str, key: str) -> KeyHolder | None:
+        """See the contract."""
+        return await self._read(sqlite_keys.holder, workflow, key)
+
+    # ---- database tasks ------------------------------------------------------------------------------------------
+
+    async def transact(
+        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[sqlite3.Connection], bytes]
+    ) -> bytes:
+        """See the contract. On a connection and a thread of its own; commits of the engine wait meanwhile."""
+        transaction = Transaction(node, epoch, run_id, task, work)
+        try:
+            return await self._tasks_thread().call(self._transact, transaction)
+        except asyncio.CancelledError:
+            transaction.cancel()
+            raise
+
+    def _transact(self, db: sqlite3.Connection, transaction: Transaction) -> bytes:
+        self._gate.pass_()
+        return transaction.run(db, self._busy_seconds)
+
+    def _tasks_thread(self) -> ConnectionThread:
+        opened = self._ready()
+        if opened.tasks is None:
+            with translating(str(self._path)):
+                db = connect(str(self._path), synchronous=opened.synchronous, busy_seconds=self._busy_seconds)
+            db.execute("PRAGMA busy_timeout = 0")  # it polls for itself, see patiently
+            opened.tasks = ConnectionThread("headrace-sqlite-tasks", db)
+        return opened.tasks
+
+    # ---- inbox ---------------------------------------------------------------------------------------------------
+
+    async def post(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> tuple[int, str]:
+        """See the contract."""
+        data = msgspec.json.encode(payload)
+        return await self._write(lambda db: sqlite_inbox.post(db, run_id, kind, data, self._clock()))
+
+    async def inbox(self, run_ids: Sequence[RunId] | None, node: NodeId, limit: int = 1000) -> list[InboxRow]:
+        """See the contract."""
+        return await self._read(sqlite_inbox.inbox, run_ids, node, limit)
+
+    async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
+        """See the contract."""
+        return await self._read(sqlite_inbox.waiting_runs, limit)
+
+    # ---- catalog -------------------------------------------------------------------------------------------------
+
+    async def run(self, run_id: RunId) -> RunRow | None:
+        """See the contract."""
+
+        def read(db: sqlite3.Connection) -> RunRow | None:
+            row = sqlite_catalog.run(db, run_id, self._clock())
+            sqlite_leases.judge(db, self._locks, [row] if row else [])
+            return row
+
+        return await self._read(read)
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        """See the contract."""
+
+        def read(db: sqlite3.Connection) -> list[RunRow]:
+            now = self._clock()
+            live = [] if where.where is None else sqlite_leases.live_nodes(db, self._locks, now)
+            rows = sqlite_catalog.runs(db, where, now, live)
+            sqlite_leases.judge(db, self._locks, rows)
+            return rows
+
+        return await self._read(read)
+
+    async def find_runs(self, prefix: str, limit: int = 10) -> list[RunId]:
+        """See the contract."""
+        return await self._read(sqlite_catalog.find_runs, prefix, limit)
+
+    async def workflows(self) -> list[WorkflowRow]:
+        """See the contract."""
+        return await self._read(sqlite_history.workflows)
+
+    async def delete_runs(self, ended_before: float, limit: int = 500) -> list[RunId]:
+        """See the contract. The runs are gone in one transaction; their events follow in small ones, between which
+        commits take their turn. If that is cut short, the next call goes on with it."""
+        deleted = await self._write(sqlite_catalog.delete_rows, ended_before, limit)
+        while await self._write(sqlite_catalog.delete_events):
+            pass
+        return deleted
+
+    async def now(self) -> float:
+        """See the contract: the clock of this host, the only one that can hold the file."""
+        return self._clock()

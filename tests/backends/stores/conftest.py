@@ -1,0 +1,24 @@
+"""Before any test module imports the suite: its assertions are to explain themselves. And one PostgreSQL for all tests
+that need one."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("headrace.testing.store_conformance")
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: what lies beside the tests is imported by name
+
+from postgres_server import PostgresServer, postgres_folder  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running server; tests that crash it start it again."""
+    server = PostgresServer(postgres_folder())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

