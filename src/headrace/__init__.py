@@ -1,0 +1,201 @@
+"""Headrace: a durable workflow engine for Python.
+
+Write a workflow with :func:`dag` and :func:`task`, or in YAML, and run it with :class:`Headrace`. Names are loaded when
+first used, so that ``import headrace`` costs little.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from headrace.assembly import Headrace
+    from headrace.authoring import Dag, Ref, TaskFunction, chain, dag, each, task
+    from headrace.backends.codecs import Compression, Encryption
+    from headrace.client.handle import RunHandle
+    from headrace.contracts.codec import PayloadCodec
+    from headrace.contracts.current import current_attempt
+    from headrace.contracts.execution import complete_later
+    from headrace.core.errors import (
+        AlreadyRunning,
+        ChildFailed,
+        Diverged,
+        HeadraceError,
+        InvalidCommand,
+        InvalidDefinition,
+        InvalidParams,
+        NotDeterministic,
+        NotFound,
+        PermanentError,
+        RetryableError,
+        RunCancelled,
+        RunFailed,
+        SkipTask,
+        StoreError,
+        TaskFailed,
+        UpdateRejected,
+        UserCodeError,
+    )
+    from headrace.core.spec import Backoff, Jitter, RetryPolicy, TaskSpec, Timeouts, TriggerRule, WorkflowSpec
+    from headrace.durable.calls import run_task
+    from headrace.durable.context import (
+        cancel_run,
+        continue_as_new,
+        continue_suggested,
+        deprecate_patch,
+        info,
+        patched,
+        set_attributes,
+        set_details,
+        set_memo,
+        signal_run,
+        start_child,
+        wait_for_signal,
+        wait_until,
+    )
+    from headrace.durable.database import database_task
+    from headrace.durable.handlers import query, signal, update
+    from headrace.durable.saga import Saga, ledger, saga
+    from headrace.durable.workflow import WorkflowFunction, workflow
+
+_HOMES = {
+    "Headrace": "headrace.assembly",
+    "RunHandle": "headrace.client.handle",
+    "PayloadCodec": "headrace.contracts.codec",
+    **dict.fromkeys(("Compression", "Encryption"), "headrace.backends.codecs"),
+    "current_attempt": "headrace.contracts.current",
+    "complete_later": "headrace.contracts.execution",
+    **dict.fromkeys(("Dag", "Ref", "TaskFunction", "chain", "dag", "each", "task"), "headrace.authoring"),
+    **dict.fromkeys(
+        (
+            "AlreadyRunning",
+            "HeadraceError",
+            "InvalidCommand",
+            "InvalidDefinition",
+            "InvalidParams",
+            "NotFound",
+            "PermanentError",
+            "RetryableError",
+            "RunCancelled",
+            "RunFailed",
+            "SkipTask",
+            "StoreError",
+            "UserCodeError",
+            "ChildFailed",
+            "Diverged",
+            "NotDeterministic",
+            "TaskFailed",
+            "UpdateRejected",
+        ),
+        "headrace.core.errors",
+    ),
+    **dict.fromkeys(
+        (
+            "cancel_run",
+            "continue_as_new",
+            "continue_suggested",
+            "deprecate_patch",
+            "info",
+            "patched",
+            "set_attributes",
+            "set_details",
+            "set_memo",
+            "signal_run",
+            "start_child",
+            "wait_for_signal",
+            "wait_until",
+        ),
+        "headrace.durable.context",
+    ),
+    "run_task": "headrace.durable.calls",
+    "database_task": "headrace.durable.database",
+    **dict.fromkeys(("query", "signal", "update"), "headrace.durable.handlers"),
+    **dict.fromkeys(("Saga", "ledger", "saga"), "headrace.durable.saga"),
+    **dict.fromkeys(("WorkflowFunction", "workflow"), "headrace.durable.workflow"),
+    **dict.fromkeys(
+        ("Backoff", "Jitter", "RetryPolicy", "TaskSpec", "Timeouts", "TriggerRule", "WorkflowSpec"),
+        "headrace.core.spec",
+    ),
+}
+
+__all__ = [
+    "AlreadyRunning",
+    "Backoff",
+    "ChildFailed",
+    "Compression",
+    "Dag",
+    "Diverged",
+    "Encryption",
+    "Headrace",
+    "HeadraceError",
+    "InvalidCommand",
+    "InvalidDefinition",
+    "InvalidParams",
+    "Jitter",
+    "NotDeterministic",
+    "NotFound",
+    "PayloadCodec",
+    "PermanentError",
+    "Ref",
+    "RetryPolicy",
+    "RetryableError",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "Saga",
+    "SkipTask",
+    "StoreError",
+    "TaskFailed",
+    "TaskFunction",
+    "TaskSpec",
+    "Timeouts",
+    "TriggerRule",
+    "UpdateRejected",
+    "UserCodeError",
+    "WorkflowFunction",
+    "WorkflowSpec",
+    "__version__",
+    "cancel_run",
+    "chain",
+    "complete_later",
+    "continue_as_new",
+    "continue_suggested",
+    "current_attempt",
+    "dag",
+    "database_task",
+    "deprecate_patch",
+    "each",
+    "info",
+    "ledger",
+    "patched",
+    "query",
+    "run_task",
+    "saga",
+    "set_attributes",
+    "set_details",
+    "set_memo",
+    "signal",
+    "signal_run",
+    "start_child",
+    "task",
+    "update",
+    "wait_for_signal",
+    "wait_until",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,304 @@
+"""Puts an engine together: the only file that knows everybody.
+
+``Headrace`` is the library's front door: an engine in your process, with the store you name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from headrace.backends.artifacts.files import FileArtifacts
+from headrace.backends.artifacts.logs import FileLogs
+from headrace.backends.executors.binding import Binding as Surroundings
+from headrace.backends.executors.database import DatabaseExecutor
+from headrace.backends.executors.inline import InlineExecutor
+from headrace.backends.executors.kinds import TaskKinds, load_task_kinds
+from headrace.backends.executors.process import ProcessExecutor
+from headrace.backends.executors.targets import resolve
+from headrace.backends.executors.thread import ThreadExecutor
+from headrace.backends.stores import open_store
+from headrace.backends.stores.coded import CodedStore
+from headrace.client.client import Client, Definition, Workflow
+from headrace.contracts.codec import PayloadCodec, Seal
+from headrace.contracts.converters import Converter, register
+from headrace.contracts.database import DATABASE
+from headrace.contracts.execution import BoundTask, Executor
+from headrace.contracts.store import Store
+from headrace.core.brains import graph_plan
+from headrace.core.errors import HeadraceError, InvalidDefinition, Problem, UserCodeError
+from headrace.core.ids import RunId
+from headrace.core.plan import Plan
+from headrace.core.spec import AnySpec, CodeSpec, TaskSpec
+from headrace.core.validate import bounded_problems
+from headrace.durable.run import CodePlan
+from headrace.engine.live import Binding
+from headrace.engine.node import Node, NodeOptions
+from headrace.engine.replayer import suspend_misfits
+
+STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
+"""Where runs are kept unless told otherwise: a file in the working directory."""
+
+INLINE_SLOTS = 1_000
+HTTP_SLOTS = 100
+
+
+class Headrace(Client):
+    """An engine inside your program.
+
+    ``async with Headrace("sqlite:///x.db") as hr: run = await hr.run(my_dag); await run.result()``
+
+    ``store``: a store URL (or a :class:`Store`). ``workflows``: definitions whose functions cannot be imported by name
+    (closures); give them so that interrupted runs can go on. ``adopt``: take over unfinished runs that nobody owns,
+    among them those a crashed process left behind. ``execute``: False makes an engine that creates and commands runs but
+    starts no tasks; another process carries them out. ``threads``, ``processes``, ``shells``: attempts of each sort under
+    way at once (default: four per core and at most 32; one per core; two per core and at least four). ``env_allow``:
+    environment variables that shell tasks inherit beyond the usual few. ``data_dir``: folder for logs, large values and
+    work folders (default: beside the database). ``lease_seconds``: default 60 on SQLite and in memory, 15 on a database
+    server. ``node``, ``patience_seconds``, ``retention_seconds``: see :class:`~headrace.engine.node.NodeOptions`.
+    ``codec``: what seals payloads on their way to the store and the artifacts, such as
+    ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that arguments and results
+    may have, for the whole process. ``now``: the clock, in seconds since the epoch. ``check_replay``: on entering, replay
+    every run of workflow code that waits; those whose code no longer fits are suspended with the reason.
+
+    One instance per event loop; entering starts the engine, leaving stops it: attempts under way get
+    ``drain_seconds`` to end, the rest is interrupted and goes on at the next start.
+    """
+
+    def __init__(
+        self,
+        store: str | Store = STORE_DEFAULT,
+        *,
+        workflows: Iterable[Definition] = (),
+        adopt: bool = True,
+        execute: bool = True,
+        threads: int | None = None,
+        processes: int | None = None,
+        shells: int | None = None,
+        env_allow: tuple[str, ...] = (),
+        data_dir: str | Path | None = None,
+        node: str | None = None,
+        lease_seconds: float | None = None,
+        patience_seconds: float = 60.0,
+        retention_seconds: float | None = None,
+        drain_seconds: float = 0.0,
+        codec: PayloadCodec | Sequence[PayloadCodec] | None = None,
+        converters: Sequence[Converter] = (),
+        now: Callable[[], float] = time.time,
+        check_replay: bool = False,
+    ) -> None:
+        self.store = open_store(store) if isinstance(store, str) else store
+        register(converters)
+        seal = None
+        if codec is not None:
+            seal = Seal(list(codec) if isinstance(codec, Sequence) else [codec])
+            self.store = cast("Store", CodedStore(self.store, seal))
+        self.drain_seconds = drain_seconds
+        self._execute = execute
+        self._check_replay = check_replay
+        self._env_allow = env_allow
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for workflow in workflows:
+            self._functions.update(getattr(workflow, "functions", {}))
+        self._data_dir = Path(data_dir) if data_dir is not None else _data_dir_of(self.store)
+        self._logs = FileLogs(self._data_dir / "logs")
+        self.kinds: TaskKinds = load_task_kinds()
+        cores = os.cpu_count() or 1
+        thread = ThreadExecutor(threads)
+        process = ProcessExecutor(processes)
+        self._executors: dict[str, Executor] = {"inline": InlineExecutor(), "thread": thread, "process": process}
+        if hasattr(self.store, "transact"):
+            self._executors[DATABASE] = DatabaseExecutor(self._transact)
+        slots = {
+            DATABASE: 1,
+            "inline": INLINE_SLOTS,
+            "thread": thread.threads_max,
+            "process": process.processes_max,
+            "shell": shells or max(4, 2 * cores),
+            "http": HTTP_SLOTS,
+        }
+        options = NodeOptions(
+            node=node,
+            lease_seconds=lease_seconds or _lease_seconds_of(self.store),
+            adopt=adopt,
+            slots=slots,
+            patience_seconds=patience_seconds,
+            retention_seconds=retention_seconds,
+        )
+        self.node_options = options
+        artifacts = FileArtifacts(self._data_dir / "artifacts", seal)
+        engine = Node(
+            self.store, artifacts, self._bind, options, delete_logs=self._logs.delete_logs, make_plan=make_plan, now=now
+        )
+        engine.library.give_functions = self._functions.update
+        super().__init__(engine, self._load_source, self._logs, self._functions.update)
+
+    async def __aenter__(self) -> Self:
+        """Open the store and start the engine. Raises :class:`StoreError` with what is wrong and what to do."""
+        for executor in self._executors.values():
+            await executor.start()
+        try:
+            if not self._execute:
+                self._node.planner.gatekeeper.open = False
+            await self._node.start()
+            if self._check_replay:
+                await suspend_misfits(self._node)
+        except BaseException:
+            await self._stop_executors()
+            await self.store.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the engine. Runs that have not ended stay in the store and go on at the next start."""
+        await self.close()
+
+    async def close(self, *, drain_seconds: float | None = None) -> None:
+        """Stop the engine; idempotent. ``drain_seconds`` overrides the instance's."""
+        drain = self.drain_seconds if drain_seconds is None else drain_seconds
+        try:
+            await self._node.stop(drain_seconds=drain)
+        finally:
+            await self._stop_executors()
+
+    async def interrupt(self, *, seconds: float = 2.0) -> None:
+        """Stop the attempts under way, as a node that stops does: they are tried again when their runs go on. Cuts
+        short a :meth:`close` that waits for them. Attempts that do not stop within ``seconds`` are left behind."""
+        await self._node.launcher.stop_all(seconds)
+
+    @property
+    def under_way(self) -> int:
+        """Attempts that this engine is carrying out now."""
+        return self._node.launcher.running
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of logs, large values and work folders; it may not exist yet."""
+        return self._data_dir
+
+    async def read(self, workflow: Workflow) -> AnySpec:
+        """The definition in a file or of a stored name, without looking for its functions. Raises like :meth:`check`."""
+        return (await self._definition(workflow)).spec
+
+    async def definition_of(self, run_id: str) -> AnySpec:
+        """The definition a run keeps. Raises :class:`NotFound`."""
+        return (await self._node.library.fetch((await self.row(run_id)).version)).spec
+
+    async def settled(self, run_id: str) -> None:
+        """Wait until everything this engine has decided about a run is durable, or the run is not this engine's."""
+        live = self._node.live.get(RunId(run_id))
+        if live is not None and not live.closed:
+            await self._node.journal.drained()
+
+    async def delete_runs(self, older_than_seconds: float) -> int:
+        """Delete the runs that ended longer ago than that, with their histories and logs. Returns their number."""
+        total = 0
+        while deleted := await self._node.janitor.clean(older_than_seconds):
+            total += deleted
+        return total
+
+    async def _stop_executors(self) -> None:
+        await asyncio.gather(*(executor.stop() for executor in self._executors.values()))
+        for kind in self.kinds.loaded():
+            close = getattr(kind, "close", None)
+            if close is not None:
+                await close()
+
+    async def _transact(self, run_id: str, task: str, work: Callable[[Any], bytes]) -> bytes:
+        store: Any = self.store
+        return await store.transact(self._node.id, self._node.epoch, RunId(run_id), task, work)
+
+    def _load_source(self, source: str) -> Any:
+        from headrace.authoring.sources import load  # noqa: PLC0415 - YAML is loaded when a file is read
+
+        return load(source, kinds=self.kinds)
+
+    def _bind_code(self, spec: CodeSpec, surroundings: Surroundings) -> Binding:
+        """Find a code workflow's function; the tasks it calls are bound when it first calls them."""
+        from headrace.durable.workflow import Code, WorkflowFunction  # noqa: PLC0415 - as above
+
+        function = self._functions.get(spec.target)
+        if not isinstance(function, WorkflowFunction):
+            try:
+                function = resolve(spec.target, surroundings.source_dir, {})
+            except UserCodeError:  # its file has moved; is it among those that were given?
+                given = [one for one in self._functions.values() if isinstance(one, WorkflowFunction)]
+                function = next((one for one in given if one.spec.name == spec.name), None)
+                if function is None:
+                    raise
+        if not isinstance(function, WorkflowFunction):
+            raise UserCodeError(f"{spec.target} is not a @workflow function", hint="decorate it with @workflow")
+        bound: list[BoundTask] = []
+
+        def bind(task: TaskSpec, function: Any) -> int:
+            functions = {**self._functions, function.target: function}
+            bound.append(self.kinds["python"].bind(task, surroundings.with_functions(functions)))
+            return len(bound) - 1
+
+        return Binding(bound, surroundings, Code(function, bind))
+
+    def _bind(self, plan: Any, source_dir: str | None) -> Binding:
+        """Bind every task of a plan; all problems are reported at once."""
+        surroundings = Surroundings(
+            data_dir=self._data_dir,
+            logs=self._logs,
+            executors=self._executors,
+            source_dir=source_dir,
+            functions=self._functions,
+            env_allow=self._env_allow,
+        )
+        if isinstance(plan, CodePlan):
+            return self._bind_code(plan.spec, surroundings)
+        bound: list[BoundTask] = []
+        problems: list[Problem] = []
+        for node in plan.nodes:
+            task = node.spec
+            try:
+                if task.kind not in self.kinds:
+                    raise UserCodeError(
+                        f"there is no task kind {task.kind!r}", hint=f"there are: {', '.join(self.kinds)}"
+                    )
+                bound.append(self.kinds[task.kind].bind(task, surroundings))
+            except InvalidDefinition as error:
+                problems += error.problems
+            except UserCodeError as error:
+                if error.traceback:
+                    error.path = ("tasks", task.id, task.kind)
+                    raise
+                problems.append(Problem(error.message, path=("tasks", task.id, task.kind), hint=error.hint or ""))
+        if problems:
+            raise InvalidDefinition(bounded_problems(problems), source=plan.spec.name)
+        return Binding(bound, surroundings)
+
+
+def make_plan(spec: AnySpec, version: str) -> Plan | CodePlan:
+    """Make a definition ready to run, with the brain that decides it."""
+    if isinstance(spec, CodeSpec):
+        from headrace.durable.brain import CODE_BRAIN  # noqa: PLC0415 - only programs with code workflows need it
+
+        return CodePlan(spec, version, CODE_BRAIN)
+    return graph_plan(spec, version)
+
+
+def _lease_seconds_of(store: Store) -> float:
+    """On one host dead processes are known at once and only suspended ones are waited for; elsewhere the lease is how
+    long a dead node's runs wait."""
+    return 15.0 if str(getattr(store, "url", "")).startswith("postgres") else 60.0
+
+
+def _data_dir_of(store: Store) -> Path:
+    """The folder for files: beside an SQLite database, else in the working directory."""
+    path = getattr(store, "_path", None)
+    if isinstance(path, Path):
+        return path.with_name(path.name + ".files")
+    return Path(".headrace") / "files"
+
+
+__all__ = ["STORE_DEFAULT", "Headrace", "HeadraceError"]

@@ -1,0 +1,1 @@
+"""Talking to Headrace: start runs, wait for them, look at them, command them."""

@@ -1,0 +1,609 @@
+"""The client: everything a program or the CLI can ask of Headrace.
+
+This one works on an engine node in the same process; the node reaches runs of other processes through the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import msgspec
+
+from headrace.client.handle import RunHandle
+from headrace.client.starting import settle
+from headrace.contracts.artifacts import ArtifactStore
+from headrace.contracts.execution import LogEntry, LogStore
+from headrace.contracts.outcome import failure_of
+from headrace.contracts.store import RunFilter, RunRow, WorkflowRow
+from headrace.contracts.token import read_token
+from headrace.core import inputs as inp
+from headrace.core.codec import decode_event
+from headrace.core.errors import HeadraceError, InvalidCommand, InvalidDefinition, NotFound, Problem, UserCodeError
+from headrace.core.events import Event, Failure, RunCreated
+from headrace.core.ids import RunId
+from headrace.core.params import resolve_params
+from headrace.core.run import reference_of
+from headrace.core.spec import AnySpec, CodeSpec, WorkflowSpec, decode_any_spec
+from headrace.core.validate import validate
+from headrace.core.view import RunView
+from headrace.core.where import parse_where
+from headrace.durable.run import CodePlan, CodeRun
+from headrace.durable.running import ask, plain
+from headrace.durable.running import close as close_code
+from headrace.durable.start import OnConflict, OnReuse, StartOptions
+from headrace.durable.workflow import WorkflowFunction
+from headrace.engine import payloads
+from headrace.engine.adopter import read_run
+from headrace.engine.extras import NO_EXTRAS, RunExtras
+from headrace.engine.forker import ForkPoint, fork
+from headrace.engine.minting import new_run_id
+from headrace.engine.node import Node
+from headrace.engine.outcomes import is_plain, load_value, normalise
+from headrace.engine.replayer import Replayed, replay_events, replay_stored
+
+RUN_ID_LENGTH = 26
+
+
+class Definition(Protocol):
+    """A workflow a program can hand in: what ``dag()`` builds and what the loaders return."""
+
+    @property
+    def spec(self) -> Any:
+        """The validated specification."""
+        ...
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Workflow = Definition | WorkflowSpec | str | Path
+"""A definition, a file (``.yaml``, ``.yml``, ``.json``, ``.py``, ``.py:name``), or the name of a stored workflow."""
+
+
+Loader = Callable[[str], Any]
+"""Reads a workflow file; given by the assembly, which knows the authoring formats and the task kinds. Returns a
+``Loaded`` with ``spec``, ``source``, ``source_dir``, ``functions`` and ``locate``."""
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A definition and where it came from. ``locate`` turns a problem's path into ``file:line:column``."""
+
+    spec: AnySpec
+    source: str = ""
+    source_dir: str | None = None
+    locate: Callable[[tuple[str | int, ...]], str] | None = None
+
+
+class Client:
+    """Asynchronous; use from one event loop."""
+
+    def __init__(
+        self,
+        node: Node,
+        load: Loader,
+        logs: LogStore,
+        give_functions: Callable[[Mapping[str, Callable[..., Any]]], None],
+    ) -> None:
+        self._node = node
+        self._load = load
+        self._logs = logs
+        self._give_functions = give_functions
+
+    # ---- starting ----------------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        from_strings: bool | AbstractSet[str] = False,
+        trigger: str = "manual",
+        run_id: str | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "fail",
+        on_reuse: OnReuse = "allow",
+        attributes: Mapping[str, Any] | None = None,
+        memo: Mapping[str, Any] | None = None,
+    ) -> RunHandle:
+        """Start a run. On return it is durable: it will reach a final state whatever happens to this process.
+
+        ``params`` are checked against the workflow's; with ``from_strings`` texts are converted (command lines), all of
+        them or those of the given names. The rest is described at :class:`~headrace.durable.start.StartOptions`.
+        Raises :class:`InvalidDefinition`, :class:`InvalidParams`, :class:`UserCodeError`, :class:`NotFound`,
+        :class:`AlreadyRunning` before anything is stored, :class:`StoreError` if it cannot be.
+        """
+        options = _options(
+            key=key, on_conflict=on_conflict, on_reuse=on_reuse, tags=tags, attributes=attributes, memo=memo
+        )
+        create = await self._creator(
+            workflow, params, options, from_strings=from_strings, trigger=trigger, run_id=run_id
+        )
+        return await settle(self, create, self.get, options)
+
+    async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle:
+        """Start a run of a code workflow with its own arguments, checked by the type checker. ``workflow.options(...)``
+        carries a key, tags and the like. See :meth:`run`."""
+        options = workflow.start_options
+        create = await self._creator(workflow, workflow.bind(*args, **kwargs), options)
+        return await settle(self, create, self.get, options)
+
+    async def signal_with_start(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str,
+        name: str,
+        payload: Any = None,
+        on_reuse: OnReuse = "allow",
+        tags: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> RunHandle:
+        """Send a signal to the run of a key; if there is no unfinished one, start it with the signal waiting for it.
+        One fact either way: no run is started without its signal. Raises like :meth:`run`."""
+        options = _options(
+            key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=tags, attributes=attributes, memo=None
+        )
+        given = plain(payload)
+        create = await self._creator(workflow, params, options, signals=[(name, given)])
+        return await settle(self, create, lambda run_id: self.signal(run_id, name, given), options)
+
+    async def update_with_start(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None,
+        name: str,
+        /,
+        *args: Any,
+        key: str,
+        update_id: str | None = None,
+        on_reuse: OnReuse = "allow",
+        **kwargs: Any,
+    ) -> Any:
+        """Ask the run of a key to change, starting it first if there is no unfinished one; its answer. Repeat with the
+        same ``update_id`` if the answer was lost: nothing is done twice. Raises like :meth:`run` and :meth:`update`."""
+        options = _options(
+            key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=None, attributes=None, memo=None
+        )
+        number = update_id or new_run_id()
+        create = await self._creator(workflow, params, options)
+
+        async def ask_it(run_id: RunId) -> Any:
+            return await self.update(run_id, name, *args, update_id=number, **kwargs)
+
+        async def create_and_ask() -> Any:
+            return await ask_it((await create()).id)
+
+        return await settle(self, create_and_ask, ask_it, options)
+
+    async def find(self, workflow: str, key: str) -> RunHandle | None:
+        """The latest run of a workflow's business key, ended or not; None if there is none."""
+        holder = await self._node.store.key_holder(workflow, key)
+        return None if holder is None else await self.get(holder.run_id)
+
+    async def _creator(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None,
+        options: StartOptions,
+        *,
+        from_strings: bool | AbstractSet[str] = False,
+        trigger: str = "manual",
+        run_id: str | None = None,
+        signals: list[tuple[str, Any]] | None = None,
+    ) -> Callable[[], Awaitable[RunHandle]]:
+        """Everything up to the creation of a run, which may then be tried more than once."""
+        options.check()
+        found = await self._definition(workflow)
+        spec = found.spec
+        if signals and not isinstance(spec, CodeSpec):
+            raise InvalidCommand(f"workflow {spec.name!r} is a graph: it takes no signals")
+        resolved = resolve_params(spec.params, params or {}, from_strings=from_strings, workflow=spec.name)
+        node = self._node
+        version = await node.library.register(spec, source=_lasting(found), now=node.now())
+        extras = NO_EXTRAS
+        if options.key is not None or options.attributes or options.memo:
+            attributes, memo = plain(options.attributes), plain(options.memo)
+            extras = RunExtras(
+                key=options.key, kept_by=options.kept_by, attributes=attributes, memo=memo, signals=signals or []
+            )
+
+        async def create() -> RunHandle:
+            try:
+                live = await node.create_run(
+                    version,
+                    resolved,
+                    tags={**dict.fromkeys(spec.tags, ""), **options.tags},
+                    trigger=trigger,
+                    source_dir=found.source_dir,
+                    run_id=RunId(run_id) if run_id else None,
+                    extras=extras,
+                )
+            except (InvalidDefinition, UserCodeError) as error:
+                raise _located(error, found) from error
+            return RunHandle(self, live.run_id, live)
+
+        return create
+
+    async def check(self, workflow: Workflow) -> AnySpec:
+        """Everything that :meth:`run` would refuse a definition for, without starting anything: the graph, the templates,
+        the task kinds' settings, the functions. Returns the spec; raises like :meth:`run`."""
+        found = await self._definition(workflow)
+        try:
+            self._node.library.try_binding(found.spec, found.source_dir)
+        except (InvalidDefinition, UserCodeError) as error:
+            raise _located(error, found) from error
+        return found.spec
+
+    async def _definition(self, workflow: Workflow) -> _Found:
+        if isinstance(workflow, WorkflowSpec):
+            return _Found(validate(workflow))
+        if isinstance(workflow, str | Path):
+            source = str(workflow)
+            if not looks_like_file(source):
+                return await self._stored(source)
+            loaded: Any = await asyncio.to_thread(self._load, source)
+        else:
+            loaded = workflow
+        functions = getattr(loaded, "functions", None)
+        if functions:
+            self._give_functions(functions)
+        return _Found(
+            loaded.spec,
+            getattr(loaded, "source", ""),
+            getattr(loaded, "source_dir", None),
+            getattr(loaded, "locate", None),
+        )
+
+    async def _stored(self, name: str) -> _Found:
+        row = await self._node.store.workflow_named(name)
+        if row is None:
+            known = [known.name for known in await self._node.store.workflows()]
+            hint = f"stored workflows: {', '.join(known[:20])}" if known else "give a file: workflow.yaml"
+            raise NotFound(f"there is no file and no stored workflow named {name!r}", hint=hint)
+        source_dir = str(Path(row.source).parent) if row.source else None
+        return _Found(decode_any_spec(row.data), row.source, source_dir)
+
+    # ---- looking -----------------------------------------------------------------------------------------------------
+
+    async def get(self, run_id: str) -> RunHandle:
+        """A run by its id or the beginning of it. Raises :class:`NotFound`, also for an ambiguous beginning."""
+        full = await self._full_id(run_id)
+        return RunHandle(self, full, self._node.live.get(full))
+
+    async def _full_id(self, run_id: str) -> RunId:
+        if len(run_id) == RUN_ID_LENGTH:
+            return RunId(run_id.lower())
+        found = await self._node.store.find_runs(run_id) if run_id else []
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise NotFound(f"there is no run {run_id!r}", hint="headrace runs list")
+        raise NotFound(f"{run_id!r} could be {len(found)} runs: {', '.join(found[:5])}", hint="give more characters")
+
+    async def runs(
+        self,
+        *,
+        workflow: str | None = None,
+        states: tuple[str, ...] = (),
+        tags: Mapping[str, str] | None = None,
+        before: str | None = None,
+        limit: int = 50,
+        where: str | None = None,
+    ) -> list[RunRow]:
+        """Runs, newest first. ``before`` is the id of the last run of the page before. ``where`` is a filter such as
+        ``status = 'waiting' and amount > 100``, see :mod:`headrace.core.where`; raises its :class:`InvalidFilter`."""
+        wanted = RunFilter(
+            workflow=workflow,
+            states=states,
+            tags=dict(tags or {}),
+            before=RunId(before) if before else None,
+            limit=limit,
+            where=None if where is None else parse_where(where, self._node.now()),
+        )
+        return await self._node.store.runs(wanted)
+
+    async def row(self, run_id: str) -> RunRow:
+        """A run's row: its state, owner and counts. Raises :class:`NotFound`."""
+        full = await self._full_id(run_id)
+        row = await self._node.store.run(full)
+        if row is None:
+            raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
+        return row
+
+    async def show(self, run_id: str, *, items: bool = False) -> RunView:
+        """A run with its tasks; large outputs show as references. Raises :class:`NotFound`."""
+        full = await self._full_id(run_id)
+        live = self._node.live.get(full)
+        run = live.run if live is not None else await read_run(self._node, full)
+        return run.plan.brain.view(run, items=items)
+
+    async def value(self, value: Any) -> Any:
+        """Replace references to large values, wherever they are, by what they stand for."""
+        if not has_reference(value):
+            return value  # the usual case is not worth a thread
+        return await asyncio.to_thread(resolve_references, value, self._node.artifacts)
+
+    async def logs(self, run_id: str, task: str | None = None) -> list[LogEntry]:
+        """The text output of a run's attempts. Raises :class:`NotFound`."""
+        full = await self._full_id(run_id)
+        if await self._node.store.run(full) is None:
+            raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
+        return await asyncio.to_thread(self._logs.read_logs, full, task)
+
+    async def workflows(self) -> list[WorkflowRow]:
+        """The latest version of every stored workflow."""
+        return await self._node.store.workflows()
+
+    # ---- commanding --------------------------------------------------------------------------------------------------
+
+    async def cancel(self, run_id: str, reason: str = "") -> RunHandle:
+        """Cancel a run: nothing new starts, attempts under way are stopped. Durable on return; the run's end follows."""
+        return await self._command(run_id, "cancel", {"reason": reason})
+
+    async def pause(self, run_id: str, reason: str = "") -> RunHandle:
+        """Start nothing new in a run until it is resumed; attempts under way go on."""
+        return await self._command(run_id, "pause", {"reason": reason})
+
+    async def resume(self, run_id: str) -> RunHandle:
+        """Go on with a run that was paused, or whose process ended before it did."""
+        return await self._command(run_id, "resume", {})
+
+    async def retry(self, run_id: str, tasks: tuple[str, ...] = (), reason: str = "") -> RunHandle:
+        """Run again what failed in a run that has ended, or the given tasks and what follows from them."""
+        return await self._command(run_id, "retry", {"tasks": tasks, "reason": reason})
+
+    async def terminate(self, run_id: str, reason: str = "") -> RunHandle:
+        """End a run of a code workflow without running any more of its code; clean-up does not happen."""
+        return await self._command(run_id, "terminate", {"reason": reason})
+
+    async def reset(
+        self,
+        run_id: str,
+        *,
+        to_event: int | None = None,
+        to_task: str | None = None,
+        reapply_signals: bool = True,
+        reason: str = "",
+    ) -> RunHandle:
+        """Do part of a code workflow's run again: a new run with its history up to event ``to_event``, or up to where
+        ``to_task`` began, carried on by the code as it is now. The old run is terminated if it has not ended; its key,
+        its parent and whoever waits for its result go over to the new one. With ``reapply_signals`` the signals that
+        came later are applied again. Durable on return, in one transaction.
+
+        Raises :class:`InvalidCommand`, and :class:`Diverged` if the code does not fit: nothing has happened then."""
+        point = ForkPoint(event=to_event, task=to_task)
+        full = await self._full_id(run_id)
+        live = await fork(self._node, full, point, replace=True, reapply_signals=reapply_signals, reason=reason)
+        return RunHandle(self, live.run_id, live)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        to_event: int | None = None,
+        to_task: str | None = None,
+        reapply_signals: bool = False,
+        reason: str = "",
+    ) -> RunHandle:
+        """Like :meth:`reset`, but the old run goes its own way; the new one has no key and no parent."""
+        point = ForkPoint(event=to_event, task=to_task)
+        full = await self._full_id(run_id)
+        live = await fork(self._node, full, point, replace=False, reapply_signals=reapply_signals, reason=reason)
+        return RunHandle(self, live.run_id, live)
+
+    async def history(self, run_id: str, *, resolve: bool = False) -> list[Event]:
+        """A run's events, in order; with ``resolve`` large values stand for themselves, so that the history can be
+        replayed elsewhere. Raises :class:`NotFound`."""
+        full = await self._full_id(run_id)
+        stored = await self._node.store.history(full)
+        if not stored:
+            raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
+        events = [decode_event(data) for _, data in stored]
+        return [await payloads.restore(event, self._node.artifacts) for event in events] if resolve else events
+
+    async def replay(
+        self, history: str | Sequence[Event], workflow: WorkflowFunction[..., Any] | str | Path | None = None
+    ) -> Replayed:
+        """Run the code of today against a history, for looking only: a run's id, or events from :meth:`history`.
+
+        ``workflow`` is the code for events; by default that of the stored version. Raises :class:`InvalidCommand` for a
+        graph, :class:`NotFound`, and what binding raises."""
+        node = self._node
+        if isinstance(history, str):
+            full = await self._full_id(history)
+            if workflow is None:
+                replayed = await replay_stored(node, full)
+                if replayed is None:
+                    await self.row(full)
+                    raise InvalidCommand(f"run {full} is a graph: it has no code to replay")
+                return replayed
+            history = await self.history(full)
+        events = list(history)
+        created = events[0] if events else None
+        if workflow is None:
+            if not isinstance(created, RunCreated):
+                raise InvalidCommand("a history begins with the event run.created")
+            plan = await node.library.fetch(created.version)
+            source_dir = created.source_dir
+        else:
+            found = await self._definition(workflow)
+            plan, source_dir = node.library.unsaved(found.spec), found.source_dir
+        if not isinstance(plan, CodePlan):
+            raise InvalidCommand(f"workflow {plan.spec.name!r} is a graph: it has no code to replay")
+        return await replay_events(node, events, plan, node.library.bind(plan, source_dir))
+
+    async def signal(self, run_id: str, name: str, payload: Any = None, *, key: str | None = None) -> RunHandle:
+        """Send a named message to a run of a code workflow. Durable on return: it will be applied once, in order. With
+        ``key`` a repeated signal is dropped."""
+        return await self._command(run_id, "signal", {"name": name, "payload": plain(payload), "key": key})
+
+    async def query(self, run_id: str, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing.
+
+        Raises :class:`NotFound` for an unknown query, :class:`InvalidCommand` if the run's code does not fit."""
+        full = await self._full_id(run_id)
+        live = self._node.live.get(full)
+        run = live.run if live is not None else await self._node.adopter.replay(full)
+        if not isinstance(run, CodeRun):
+            raise InvalidCommand(f"run {full} is a graph: it has no queries", hint=f"headrace runs show {full}")
+        try:
+            return ask(run, name, {"args": list(args), "kwargs": kwargs})
+        finally:
+            if live is None:
+                close_code(run)
+            elif run.spoiled:
+                await self._node.adopter.refresh(live)
+
+    async def update(self, run_id: str, name: str, /, *args: Any, update_id: str | None = None, **kwargs: Any) -> Any:
+        """Ask a run of a code workflow to change and wait for the answer of its ``@update`` function.
+
+        ``update_id`` names the request: a repeated one is not run again, its answer is returned. Raises
+        :class:`UpdateRejected` if the validator or the handler refuses."""
+        full = await self._full_id(run_id)
+        number = update_id or new_run_id()
+        payload = {
+            "args": [plain(value) for value in args],
+            "kwargs": {key: plain(value) for key, value in kwargs.items()},
+        }
+        return await self._node.performer.update(full, inp.Update(number, name, payload))
+
+    # ---- attempts completed from outside -----------------------------------------------------------------------------
+
+    async def complete(self, token: str, output: Any = None) -> None:
+        """Report the output of an attempt whose task left it to others (:func:`headrace.complete_later`).
+
+        Durable on return. Raises :class:`InvalidCommand` for what is no token, and for an attempt that is over: completed
+        before, timed out, cancelled."""
+        data = output if is_plain(output) else await asyncio.to_thread(normalise, output, self._node.artifacts.put)
+        await self._report(token, "outcome", {"output": data})
+
+    async def fail(self, token: str, error: BaseException | str, *, retryable: bool | None = None) -> None:
+        """Report that such an attempt failed: it is tried again as the task's ``retries`` say. ``retryable`` overrules
+        them. Raises like :meth:`complete`."""
+        failure = failure_of(error) if isinstance(error, BaseException) else Failure("failed", error)
+        if retryable is not None:
+            failure = msgspec.structs.replace(failure, retryable=retryable)
+        await self._report(token, "outcome", {"failure": msgspec.to_builtins(failure)})
+
+    async def heartbeat(self, token: str, details: Any = None) -> None:
+        """Say that such an attempt lives, and how far it is. Each one is recorded: every few seconds is often enough.
+        Raises like :meth:`complete`, which is how the caller hears that nobody waits for it any more."""
+        await self._report(token, "heartbeat", {"details": plain(details), "strict": True})
+
+    async def _report(self, token: str, kind: str, said: dict[str, Any]) -> None:
+        named = read_token(token)
+        about = {"task": named.task, "item": named.item, "attempt": named.attempt}
+        await self._node.command(RunId(named.run_id), kind, {**about, **said})
+
+    async def _command(self, run_id: str, kind: str, payload: dict[str, Any]) -> RunHandle:
+        full = await self._full_id(run_id)
+        await self._node.command(full, kind, payload)
+        return RunHandle(self, full, self._node.live.get(full))
+
+    # ---- for handles -------------------------------------------------------------------------------------------------
+
+    def live(self, run_id: RunId) -> Any:
+        """The run in this node's memory, if it is there."""
+        return self._node.live.get(run_id)
+
+    async def stored_row(self, run_id: RunId) -> RunRow | None:
+        """The run's row."""
+        return await self._node.store.run(run_id)
+
+    def broken(self) -> BaseException | None:
+        """Why the engine can no longer work, or None."""
+        return self._node.broken
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the engine is being stopped."""
+        return self._node.stopping
+
+    async def watch(self, run_id: str, *, interval_seconds: float = 0.2) -> AsyncIterator[RunView]:
+        """The run again and again: now, whenever it has changed (at most once per interval), and at its end."""
+        handle = await self.get(run_id)
+        async for view in handle.watch(interval_seconds=interval_seconds):
+            yield view
+
+
+def _lasting(found: _Found) -> str:
+    """The source as a path that means the same from every folder: the definition may be run by name from another."""
+    return str(Path(found.source_dir) / Path(found.source).name) if found.source and found.source_dir else found.source
+
+
+def _options(
+    *,
+    key: str | None,
+    on_conflict: OnConflict,
+    on_reuse: OnReuse,
+    tags: Mapping[str, str] | None,
+    attributes: Mapping[str, Any] | None,
+    memo: Mapping[str, Any] | None,
+) -> StartOptions:
+    return StartOptions(
+        key=key,
+        on_conflict=on_conflict,
+        on_reuse=on_reuse,
+        tags=dict(tags or {}),
+        attributes=dict(attributes or {}),
+        memo=dict(memo or {}),
+    )
+
+
+def looks_like_file(source: str) -> bool:
+    """Whether a text names a workflow file rather than a stored workflow."""
+    path = Path(source)
+    suffix = path.suffix.partition(":")[0].lower()
+    return suffix in {".yaml", ".yml", ".json", ".py"} or "/" in source or path.exists()
+
+
+def _located(error: InvalidDefinition | UserCodeError, found: _Found) -> HeadraceError:
+    """The same error with places in the user's file, where they can be had."""
+    if found.locate is None:
+        return error
+    if isinstance(error, UserCodeError):
+        if error.path:
+            error.message = f"{found.locate(error.path)}: {error.message}"
+        return error
+    problems = [
+        Problem(
+            problem.message, path=problem.path, where=problem.where or found.locate(problem.path), hint=problem.hint
+        )
+        for problem in error.problems
+    ]
+    return InvalidDefinition(problems, source=found.source or error.source)
+
+
+def has_reference(value: Any, depth: int = 0) -> bool:
+    """Whether :func:`resolve_references` would load anything."""
+    kind = type(value)
+    if kind is dict:
+        if reference_of(value) is not None:
+            return True
+        parts = value.values()
+    elif kind is list:
+        parts = value
+    else:
+        return False
+    return depth < 100 and any(
+        has_reference(part, depth + 1) for part in parts if type(part) is dict or type(part) is list
+    )
+
+
+def resolve_references(value: Any, artifacts: ArtifactStore, depth: int = 0) -> Any:
+    """Load every reference inside a value (nested at most 100 deep)."""
+    digest = reference_of(value)
+    if digest is not None:
+        return load_value(artifacts, digest)
+    if depth < 100:
+        if type(value) is dict:
+            return {key: resolve_references(part, artifacts, depth + 1) for key, part in value.items()}
+        if type(value) is list:
+            return [resolve_references(part, artifacts, depth + 1) for part in value]
+    return value

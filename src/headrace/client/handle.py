@@ -1,0 +1,181 @@
+"""One run, as the program that started or found it sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from headrace.core.errors import EngineStopped, Fenced, HeadraceError, NotFound, RunCancelled, RunFailed
+from headrace.core.events import Failure
+from headrace.core.ids import RunId
+from headrace.core.states import FINAL_RUN_STATES, RunState
+from headrace.core.view import RunView
+from headrace.engine.live import LiveRun
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
+
+POLL_SECONDS_MIN = 0.05
+POLL_SECONDS_MAX = 1.0
+WATCH_PAUSES = 9
+"""A watcher rests this many times as long as its last look took."""
+
+
+class RunHandle:
+    """A run. Works the same whether this process owns the run or another does; only then the end is noticed by polling.
+
+    All methods are safe to cancel; cancelling a wait does not cancel the run."""
+
+    def __init__(self, client: Client, run_id: RunId, live: LiveRun | None) -> None:
+        self._client = client
+        self._live = live
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    async def wait(self, timeout: float | None = None) -> RunView:  # noqa: ASYNC109 - the name users expect
+        """Wait for the run's end (at most ``timeout`` seconds: ``TimeoutError``) and return it with its tasks.
+
+        Raises :class:`EngineStopped` if this engine stops first, and the store's error if the store fails for good; the
+        run is not lost then."""
+        await self._ended_within(timeout)
+        return await self.show()
+
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """Wait for the run's end and return its output.
+
+        Raises :class:`RunFailed`, :class:`RunCancelled`, ``TimeoutError`` and what :meth:`wait` raises."""
+        await self._ended_within(timeout)
+        live = self._live
+        if live is not None and live.done:
+            run = live.run
+            following = getattr(run, "next_run", None)
+            if following is not None:
+                return await (await self._client.get(following)).result()
+            return await self._result_of(str(run.state), run.output, run.failure, run.failed_task, run.reason)
+        view = await self.show()
+        if view.next_run is not None:
+            following = await self._client.get(view.next_run)
+            return await following.result()
+        return await self._result_of(view.state, view.output, view.error, view.failed_task, view.reason)
+
+    async def _result_of(
+        self, state: str, output: Any, failure: Failure | None, task: str | None, reason: str | None
+    ) -> Any:
+        if state == RunState.SUCCEEDED:
+            return await self._client.value(output)
+        if state == RunState.CANCELLED:
+            raise RunCancelled(f"run {self.id} was cancelled" + (f": {reason}" if reason else ""), run_id=self.id)
+        what = f"{failure.type}: {failure.message}" if failure else "no reason was recorded"
+        where = f"task {task!r}: " if task else ""
+        raise RunFailed(f"run {self.id} failed: {where}{what}", run_id=self.id, error=failure)
+
+    async def _ended_within(self, seconds: float | None) -> None:
+        if seconds is None:
+            await self._until_ended()
+            return
+        async with asyncio.timeout(seconds):
+            await self._until_ended()
+
+    async def _until_ended(self) -> None:
+        delay = POLL_SECONDS_MIN
+        while True:
+            live = self._live = self._client.live(self.id) or self._live
+            if live is not None and not live.closed:
+                await live.until_closed()
+            if live is not None and live.done:
+                return
+            broken = self._client.broken()
+            if broken is not None:
+                raise broken
+            if self._client.stopping:
+                raise self._stopped(live)
+            self._let_go(live)
+            row = await self._client.stored_row(self.id)
+            if row is None:
+                raise NotFound(f"there is no run {self.id}", hint="headrace runs list")
+            if row.state in FINAL_RUN_STATES:
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, POLL_SECONDS_MAX)
+
+    def _let_go(self, live: LiveRun | None) -> None:
+        """This engine no longer carries the run out. Raises the reason, unless it is that others may own it now."""
+        if live is None or not live.closed:
+            return
+        if live.error is not None and not isinstance(live.error, Fenced):
+            raise live.error
+        self._live = None
+
+    def _stopped(self, live: LiveRun | None) -> HeadraceError:
+        if live is not None and live.error is not None:
+            return live.error
+        return EngineStopped("the engine stopped before the run had ended")
+
+    async def show(self, *, items: bool = False) -> RunView:
+        """The run with its tasks as of now."""
+        live = self._live
+        if live is not None and (live.done or not live.closed):
+            return live.run.plan.brain.view(live.run, items=items)
+        return await self._client.show(self.id, items=items)
+
+    async def watch(self, *, interval_seconds: float = 0.2) -> AsyncIterator[RunView]:
+        """The run now, whenever it has changed (at most once per interval), and at its end.
+
+        The interval grows with the cost of a look: watching takes a tenth of the time at most, however large the run.
+        While the engine drains, watching goes on; when it has stopped before the run had ended, the run is shown as it
+        was left, and :class:`EngineStopped` is raised."""
+        while True:
+            begun = time.monotonic()
+            live = self._live = self._client.live(self.id) or self._live
+            if self._client.stopping and (live is None or (live.closed and not live.done)):
+                if live is not None:
+                    yield live.run.plan.brain.view(live.run)  # the store may be closed by now
+                raise self._stopped(live)
+            view = await self.show()
+            yield view
+            cost = time.monotonic() - begun
+            if view.state in FINAL_RUN_STATES and (live is None or live.closed):
+                return
+            broken = self._client.broken()
+            if broken is not None:
+                raise broken
+            if live is None or live.closed:
+                self._let_go(live)
+                await asyncio.sleep(max(interval_seconds, POLL_SECONDS_MIN, WATCH_PAUSES * cost))
+                continue
+            changed = asyncio.Event()
+            live.watchers.add(changed)
+            try:
+                await changed.wait()
+            finally:
+                live.watchers.discard(changed)
+            if not live.closed:
+                await self._until_closed(live, max(interval_seconds, WATCH_PAUSES * cost))
+
+    async def _until_closed(self, live: LiveRun, seconds: float) -> None:
+        """Sleep, but no longer than the run lives here."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await live.until_closed()
+
+    async def cancel(self, reason: str = "") -> None:
+        """Cancel the run; durable on return, its end follows."""
+        await self._client.cancel(self.id, reason)
+
+    async def pause(self, reason: str = "") -> None:
+        """Start nothing new in the run until it is resumed."""
+        await self._client.pause(self.id, reason)
+
+    async def resume(self) -> None:
+        """Go on with a paused run."""
+        await self._client.resume(self.id)
+
+    async def retry(self, tasks: tuple[str, ...] = (), reason: str = "") -> None:
+        """Run again what failed; the handle then waits for the new end."""
+        await self._client.retry(self.id, tasks, reason)
+        self._live = self._client.live(self.id)

@@ -1,0 +1,152 @@
+"""The synchronous twin: the same engine for programs without an event loop.
+
+``with Headrace("sqlite:///x.db") as hr: result = hr.run(my_dag, {...}).result()``
+
+The engine runs on an event loop in a thread of its own; calls wait for it. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from headrace.assembly import STORE_DEFAULT
+from headrace.assembly import Headrace as AsyncHeadrace
+from headrace.client.client import Workflow
+from headrace.client.handle import RunHandle as AsyncRunHandle
+from headrace.contracts.execution import LogEntry
+from headrace.contracts.store import RunRow, Store
+from headrace.core.errors import EngineStopped
+from headrace.core.view import RunView
+
+T = TypeVar("T")
+
+
+class Headrace:
+    """Takes the same arguments as :class:`headrace.Headrace`; its methods return instead of awaiting."""
+
+    def __init__(self, store: str | Store = STORE_DEFAULT, **options: Any) -> None:
+        self._inner = AsyncHeadrace(store, **options)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event
+
+    def __enter__(self) -> Self:
+        started = threading.Event()
+
+        def serve() -> None:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._stop = asyncio.Event()
+                started.set()
+                runner.run(self._stop.wait())
+
+        self._thread = threading.Thread(target=serve, name="headrace-loop", daemon=True)
+        self._thread.start()
+        started.wait()
+        try:
+            self._call(self._inner.__aenter__())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._call(self._inner.close())
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._loop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop = None
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            coroutine.close()
+            raise EngineStopped("the engine is not running", hint="use it inside `with Headrace(...) as hr:`")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def run(
+        self, workflow: Workflow, params: Mapping[str, Any] | None = None, *, tags: Mapping[str, str] | None = None
+    ) -> RunHandle:
+        """Start a run; durable on return. See :meth:`headrace.client.client.Client.run`."""
+        return RunHandle(self, self._call(self._inner.run(workflow, params, tags=tags)))
+
+    def get(self, run_id: str) -> RunHandle:
+        """A run by its id or the beginning of it."""
+        return RunHandle(self, self._call(self._inner.get(run_id)))
+
+    def runs(self, **where: Any) -> list[RunRow]:
+        """Runs, newest first. See :meth:`headrace.client.client.Client.runs`."""
+        return self._call(self._inner.runs(**where))
+
+    def logs(self, run_id: str, task: str | None = None) -> list[LogEntry]:
+        """The text output of a run's attempts."""
+        return self._call(self._inner.logs(run_id, task))
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of the asynchronous client on the engine's loop and wait for it."""
+        return self._call(coroutine)
+
+
+class RunHandle:
+    """One run; see :class:`headrace.client.handle.RunHandle`."""
+
+    def __init__(self, owner: Headrace, inner: AsyncRunHandle) -> None:
+        self._owner = owner
+        self._inner = inner
+        self.id = inner.id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def wait(self, timeout: float | None = None) -> RunView:
+        """Wait for the run's end."""
+        return self._owner.call(self._inner.wait(timeout))
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the run's end and return its output."""
+        return self._owner.call(self._inner.result(timeout))
+
+    def show(self, *, items: bool = False) -> RunView:
+        """The run with its tasks as of now."""
+        return self._owner.call(self._inner.show(items=items))
+
+    def watch(self, *, interval_seconds: float = 0.2) -> Iterator[RunView]:
+        """The run now, whenever it has changed, and at its end."""
+        views = self._inner.watch(interval_seconds=interval_seconds)
+        while True:
+            try:
+                yield self._owner.call(anext(views))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                return
+
+    def cancel(self, reason: str = "") -> None:
+        """Cancel the run."""
+        self._owner.call(self._inner.cancel(reason))
+
+    def pause(self, reason: str = "") -> None:
+        """Start nothing new in the run until it is resumed."""
+        self._owner.call(self._inner.pause(reason))
+
+    def resume(self) -> None:
+        """Go on with a paused run."""
+        self._owner.call(self._inner.resume())
+
+    def retry(self, tasks: tuple[str, ...] = (), reason: str = "") -> None:
+        """Run again what failed."""
+        self._owner.call(self._inner.retry(tasks, reason))

@@ -1,0 +1,80 @@
+"""One run in a test environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.core import events as ev
+from headrace.core.ids import RunId
+from headrace.core.states import RunState
+from headrace.core.view import RunView
+
+if TYPE_CHECKING:
+    from headrace.assembly import Headrace
+    from headrace.testing.environment import Environment
+
+
+class EnvironmentRun:
+    """A run under test; it outlives the engines that carry it. Commands are brought to it once, whatever crashes."""
+
+    def __init__(self, environment: Environment, run_id: RunId) -> None:
+        self._env = environment
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    async def wait(self) -> RunView:
+        """Let time pass until the run, and every run that continues it, has ended; returns the last one.
+
+        Raises ``AssertionError`` if that takes longer than the environment's horizon."""
+        run_id = self.id
+        while True:
+            await self._env.until_ended(run_id)
+            view = await self._env.ask(lambda hr, run_id=run_id: hr.show(run_id))
+            if view.state != RunState.CONTINUED or view.next_run is None:
+                return view
+            run_id = RunId(view.next_run)
+
+    async def result(self) -> Any:
+        """The run's output, once it has ended. Raises :class:`RunFailed` and :class:`RunCancelled`."""
+        view = await self.wait()
+
+        async def result(hr: Headrace) -> Any:
+            return await (await hr.get(view.id)).result()
+
+        return await self._env.ask(result)
+
+    async def show(self) -> RunView:
+        """The run as of now."""
+        return await self._env.ask(lambda hr: hr.show(self.id))
+
+    async def signal(self, name: str, payload: Any = None) -> None:
+        """Send a signal; durable on return."""
+        key = self._env.new_name("signal")
+        await self._env.tell(lambda hr: hr.signal(self.id, name, payload, key=key))
+
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask a query."""
+        return await self._env.ask(lambda hr: hr.query(self.id, name, *args, **kwargs))
+
+    async def update(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Request an update and wait for its answer."""
+        update_id = self._env.new_name("update")
+        return await self._env.ask(lambda hr: hr.update(self.id, name, *args, update_id=update_id, **kwargs))
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the run to cancel; durable on return."""
+        await self._env.tell(lambda hr: hr.cancel(self.id, reason))
+
+    async def terminate(self, reason: str = "") -> None:
+        """End the run without its code."""
+        await self._env.tell(lambda hr: hr.terminate(self.id, reason))
+
+    async def resume(self) -> None:
+        """Go on after a pause or a suspension."""
+        await self._env.tell(lambda hr: hr.resume(self.id))
+
+    async def history(self) -> list[ev.Event]:
+        """The run's events so far."""
+        return await self._env.history(self.id)
