@@ -1,0 +1,164 @@
+"""Values of types that JSON does not have: through arguments, results, parameters, signals, and a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from headrace import Headrace, RunFailed, dag, query, run_task, task, wait_for_signal, workflow
+from headrace.contracts import converters
+
+import converted_types as types  # isort: skip
+from attempt_tasks import play  # isort: skip
+from converted_types import Fractions, Order, samples  # isort: skip
+
+
+@pytest.fixture(autouse=True)
+def _only_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converters, "_given", [])
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, numpy.ndarray):
+        return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
+    return type(a) is type(b) and a == b
+
+
+@pytest.mark.parametrize("executor", ["inline", "thread", "process"])
+def test_a_task_is_given_its_types_and_code_its_results(executor: str, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    @workflow
+    async def code() -> int:
+        for function, value in samples():
+            seen.append((value, await run_task(function.options(executor=executor), value)))
+        await wait_for_signal("end")
+        return len(seen)
+
+    async def test() -> None:
+        url = f"sqlite:///{tmp_path}/x.db"
+        async with Headrace(url, workflows=[code], converters=[Fractions()]) as hr:
+            run = await hr.start(code)
+            while len(seen) < len(samples()):
+                view = await hr.show(run.id)
+                assert view.state == "running", view.error
+                await asyncio.sleep(0.01)
+        async with Headrace(url, workflows=[code], converters=[Fractions()]) as hr:  # and again, from the history
+            await hr.signal(run.id, "end")
+            assert await (await hr.get(run.id)).result() == 2 * len(samples())
+        for value, result in seen:
+            assert same(value, result), (value, result)
+
+    play(test)
+
+
+def test_parameters_and_results_of_workflows(tmp_path: Path) -> None:
+    @workflow
+    async def child(order: Order, share: Fraction) -> Order:
+        assert isinstance(order, Order)
+        assert isinstance(share, Fraction)
+        return order
+
+    @workflow
+    async def parent(order: Order, table: numpy.ndarray) -> Order:
+        @query
+        def total() -> Any:
+            return table.sum()
+
+        answer = await child(order, Fraction(1, 3))
+        assert isinstance(answer, Order)
+        return answer
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[parent, child], converters=[Fractions()]) as hr:
+            order = Order(id=7, placed="2026-02-28")  # type: ignore[arg-type]
+            run = await hr.start(parent, order, numpy.ones((2, 2)))
+            assert await run.result() == {"id": 7, "placed": "2026-02-28", "lines": []}
+            assert await hr.query(run.id, "total") == 4.0
+
+    play(test)
+
+
+def test_graphs_hand_them_on(tmp_path: Path) -> None:
+    with dag("graph") as graph:
+        first = types.of_array(numpy.arange(3).tolist())
+        types.of_array(first)
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[graph]) as hr:
+            (result,) = (await (await hr.run(graph)).result()).values()
+            assert same(converters.from_plain(numpy.ndarray, result), numpy.arange(3))
+
+    play(test)
+
+
+def test_a_value_that_a_model_refuses_names_the_argument(tmp_path: Path) -> None:
+    @workflow
+    async def code() -> None:
+        await run_task(types.of_order, {"id": 0, "placed": "2026-02-28"})  # type: ignore[arg-type]
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[code]) as hr:
+            with pytest.raises(RunFailed, match=r"(?s)argument 'value' of .*an order's id is positive"):
+                await (await hr.start(code)).result()
+
+    play(test)
+
+
+def test_a_type_nobody_knows_is_named(tmp_path: Path) -> None:
+    @task
+    async def odd() -> Any:
+        return {"deep": [1, 2j]}
+
+    @task
+    async def objects() -> Any:
+        return numpy.array([object()])
+
+    @workflow
+    async def code(which: str) -> None:
+        await (odd if which == "odd" else objects)()
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[code]) as hr:
+            with pytest.raises(RunFailed, match=r"complex at \$\.deep\[1\]"):
+                await (await hr.start(code, "odd")).result()
+            with pytest.raises(RunFailed, match="an array of object cannot be stored"):
+                await (await hr.start(code, "objects")).result()
+
+    play(test)
+
+
+def test_a_converter_is_added_once_and_the_last_one_is_asked_first() -> None:
+    class Other(Fractions):
+        def to_plain(self, value: Any) -> Any:
+            return str(value)
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+        def __hash__(self) -> int:
+            return 2
+
+    converters.register([Fractions()])
+    converters.register([Fractions()])
+    assert len(converters._given) == 1
+    converters.register([Other()])
+    assert converters.to_plain(Fraction(1, 3)) == "1/3"
+
+
+def test_nothing_is_imported_that_the_program_has_not() -> None:
+    script = (
+        "import sys; import headrace.assembly; from headrace.contracts import converters\n"
+        "class X: pass\n"
+        "assert converters.converter_for(X) is None\n"
+        "print([name for name in ('numpy', 'pydantic', 'attrs', 'attr') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,312 @@
+"""What workflow code must not do: the run is suspended, and the reason names the line and the remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import random
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from datetime import date, timedelta
+from datetime import datetime as moment
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import task, workflow
+from headrace.core import inputs as inp
+from headrace.durable.workflow import WorkflowFunction
+
+from code_rig import CodeRig  # isort: skip
+
+
+@task
+async def double(n: int) -> int:
+    return 2 * n
+
+
+def line_of(function: Callable[..., Any], text: str) -> int:
+    """The line of this file on which a workflow says something."""
+    lines = Path(__file__).read_text().splitlines()
+    first = function.__code__.co_firstlineno
+    return next(number for number in range(first, len(lines)) if text in lines[number - 1])
+
+
+@workflow
+async def sleeps() -> None:
+    time.sleep(0.1)
+
+
+@workflow
+async def opens() -> None:
+    Path("/etc/hostname").read_text()
+    open("/etc/hostname")  # noqa: SIM115, PTH123
+
+
+@workflow
+async def connects() -> None:
+    socket.create_connection(("127.0.0.1", 9))
+
+
+@workflow
+async def threads() -> None:
+    threading.Thread(target=print).start()
+
+
+@workflow
+async def to_thread() -> None:
+    await asyncio.to_thread(print)
+
+
+@workflow
+async def processes() -> None:
+    subprocess.run(["true"], check=False)
+
+
+@workflow
+async def async_process() -> None:
+    await asyncio.create_subprocess_exec("true")
+
+
+@workflow
+async def async_connection() -> None:
+    await asyncio.open_connection("127.0.0.1", 9)
+
+
+@workflow
+async def spins() -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+@workflow
+async def hides_it() -> str:
+    try:
+        time.sleep(0.1)
+    except Exception:
+        return "swallowed"
+    return ""
+
+
+@workflow
+async def in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(print))
+
+
+@workflow
+async def in_a_call() -> None:
+    await double(1)
+    time.sleep(0.1)
+
+
+BLOCKING: dict[str, tuple[WorkflowFunction[..., Any], str, str, str]] = {
+    "sleep": (sleeps, "time.sleep", "time.sleep", "await asyncio.sleep"),
+    "file": (opens, "open", "read_text", "@task"),
+    "socket": (connects, "a socket", "create_connection", "@task"),
+    "thread": (threads, "a thread", "threading.Thread", "@task"),
+    "to_thread": (to_thread, "use threads", "to_thread(print)", "@task"),
+    "process": (processes, "a process", "subprocess.run", "@task"),
+    "async process": (async_process, "start processes", "create_subprocess", "@task"),
+    "async connection": (async_connection, "network", "open_connection", "@task"),
+    "endless loop": (spins, "steps without waiting", "", "a loop has to wait"),
+    "swallowed": (hides_it, "time.sleep", "time.sleep", "await asyncio.sleep"),
+    "in a group": (in_a_group, "use threads", "", "@task"),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKING)
+def test_blocking_calls_suspend_the_run(name: str) -> None:
+    code, what, on_line, remedy = BLOCKING[name]
+    rig = CodeRig(code)
+    reason = rig.run.reason or ""
+    assert rig.run.state == "suspended", rig.run.failure
+    assert what in reason
+    assert remedy in reason
+    if on_line:
+        assert f"test_misuse.py:{line_of(code.function, on_line)}" in reason
+
+
+def test_a_suspended_run_is_harmless_and_goes_on_when_its_code_is_mended() -> None:
+    @workflow(name="in_a_call")
+    async def mended() -> str:
+        await double(1)
+        await asyncio.sleep(0.1)
+        return "mended"
+
+    rig = CodeRig(in_a_call)
+    rig.perform("double")
+    assert rig.run.state == "suspended"
+    rig.signal("kept", 1)
+    assert rig.give(inp.Resume())[-1].reason == rig.run.reason, "not an endless loop: suspended again at once"
+    again = CodeRig(mended, stored=rig.stored, at=rig.now)
+    assert (again.run.state, again.run.diverged) == ("suspended", None)
+    again.give(inp.Resume())
+    assert again.run.state == "running"
+    again.fire(1)
+    assert again.run.output == "mended"
+
+
+def test_a_suspended_run_can_be_cancelled() -> None:
+    rig = CodeRig(sleeps)
+    rig.give(inp.Cancel())
+    assert rig.run.state == "cancelled"
+
+
+@workflow
+async def awaits_foreign(box: int) -> None:
+    await FOREIGN[box]
+
+
+@workflow
+async def gathers_foreign(box: int) -> None:
+    await asyncio.gather(double(1), FOREIGN[box])
+
+
+@workflow
+async def groups_foreign(box: int) -> None:
+    async def waits() -> None:
+        await FOREIGN[box]
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(waits())
+
+
+FOREIGN: list[asyncio.Future[None]] = []
+
+
+@pytest.mark.parametrize("code", [awaits_foreign, gathers_foreign, groups_foreign])
+def test_an_awaited_foreign_future_names_its_line(code: WorkflowFunction[..., Any]) -> None:
+    async def outside() -> CodeRig:
+        FOREIGN[:] = [asyncio.get_running_loop().create_future()]
+        return CodeRig(code, 0)
+
+    rig = asyncio.run(outside())
+    reason = rig.run.reason or ""
+    assert rig.run.state == "suspended", rig.run.failure
+    assert f"test_misuse.py:{line_of(code.function, 'FOREIGN[box]')}" in reason
+    assert "@task" in reason
+
+
+@workflow
+async def forgets() -> str:
+    double(1)  # pyright: ignore[reportUnusedCoroutine]
+    return "done"
+
+
+def test_a_call_that_nobody_awaits_fails_the_run() -> None:
+    rig = CodeRig(forgets)
+    assert rig.run.state == "failed"
+    assert rig.run.failure is not None
+    message = rig.run.failure.message
+    assert f"test_misuse.py:{line_of(forgets.function, 'double(1)')}" in message
+    assert "double" in message
+    assert "await" in message
+
+
+@workflow
+async def bad_result() -> object:
+    return {"fine": 1, "not": [object()]}
+
+
+@workflow
+async def bad_argument() -> int:
+    return await double(object())  # type: ignore[arg-type]
+
+
+@workflow
+async def too_many() -> int:
+    return await double(1, 2)  # type: ignore[call-arg]
+
+
+def test_values_that_cannot_be_stored_are_named() -> None:
+    failure = CodeRig(bad_result).run.failure
+    assert failure is not None
+    assert "object at $.not[0]" in failure.message
+    failure = CodeRig(bad_argument).run.failure
+    assert failure is not None
+    assert "object" in failure.message
+    assert "argument 'n' of double" in failure.message
+    failure = CodeRig(too_many).run.failure
+    assert failure is not None
+    assert failure.type == "TypeError"
+
+
+def test_a_sync_workflow_is_refused() -> None:
+    with pytest.raises(TypeError, match="Synchronous code cannot wait durably"):
+
+        @workflow  # type: ignore[arg-type]
+        def plain() -> None: ...
+
+
+# ---- what is made repeatable -------------------------------------------------------------------------------------------
+
+
+@workflow
+async def clocks() -> dict[str, Any]:
+    before = time.time()
+    found = {
+        "time": before,
+        "ns": time.time_ns(),
+        "monotonic": time.monotonic(),
+        "now": str(moment.now()),
+        "utc": str(moment.now(datetime.UTC)),
+        "module": str(datetime.datetime.now()),
+        "today": [str(date.today()), str(datetime.date.today())],
+        "random": [random.random(), random.randint(1, 1000), random.choice("abcdef"), random.sample(range(99), 3)],
+        "uuid": str(uuid.uuid4()),
+        "urandom": os.urandom(8).hex(),
+    }
+    await asyncio.sleep(100)
+    found["later"] = time.time() - before
+    found["isinstance"] = isinstance(moment.now(), moment)
+    found["sum"] = str(moment(2020, 1, 1) + timedelta(days=1))
+    return found
+
+
+def test_clocks_and_chance_are_the_runs_own() -> None:
+    rig = CodeRig(clocks)
+    rig.fire(1)
+    output = rig.run.output
+    assert output["time"] == 1_000_000.0
+    assert output["later"] == 100.0
+    assert output["now"] == output["module"] == str(datetime.datetime.fromtimestamp(1_000_000.0))
+    assert output["utc"].startswith("1970-01-12 13:46:40")
+    assert (output["isinstance"], output["sum"]) == (True, "2020-01-02 00:00:00")
+    assert CodeRig(clocks).finish() == output
+    assert abs(time.time() - 1_000_000.0) > 1e6, "outside of workflows time is what it was"
+
+
+@workflow
+async def typed(when: moment, day: date, every: timedelta) -> list[str]:
+    return [type(value).__name__ for value in (when, day, every)] + [await spell(when)]
+
+
+@task
+async def spell(when: moment) -> str:
+    return when.isoformat()
+
+
+def test_annotations_mean_the_real_types() -> None:
+    rig = CodeRig(typed, moment(2030, 1, 2), date(2030, 1, 2), timedelta(hours=1))
+    assert rig.run.failure is None
+    from headrace.backends.executors.arguments import plan_conversion
+
+    convert = plan_conversion(spell.__headrace_function__, "spell")
+    assert convert is not None
+    given = convert(rig.run.units["spell"].node.spec.args)
+    assert run_to_end(spell.__headrace_function__(**given)) == "2030-01-02T00:00:00"
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError
