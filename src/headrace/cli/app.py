@@ -1,0 +1,47 @@
+"""The table of commands. Kept light: what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+_HELP = "Headrace runs workflows that must finish: graphs of tasks, durable on your own machine."
+
+_EXIT_CODES = (
+    "Exit codes: 0 succeeded, 1 the run failed, 2 bad input or an unusable store, 3 the run was cancelled, "
+    "130 interrupted (the run can be resumed)."
+)
+
+
+def build_app() -> typer.Typer:
+    """The command line as a typer application."""
+    from headrace.cli import check, define, replay, run, runs
+
+    app = typer.Typer(
+        help=_HELP,
+        epilog=_EXIT_CODES,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    app.callback()(_root)
+    app.command("run")(run.run)
+    app.add_typer(runs.build_app(), name="runs")
+    for command in (define.validate, define.graph, define.workflows, define.schema):
+        app.command(command.__name__)(command)
+    app.command("check")(check.check)
+    app.command("replay")(replay.replay)
+    app.command("bench")(define.bench)
+    app.command("version")(define.version)
+    return app
+
+
+def _root(
+    show_version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> int | None:
+    if show_version:
+        from headrace.cli.define import version
+
+        version()
+        raise typer.Exit
+    return None

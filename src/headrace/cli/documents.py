@@ -1,0 +1,146 @@
+"""What ``-o json`` and ``-o yaml`` print: plain objects whose shape is documented and only grows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.cli.times import iso
+from headrace.contracts.store import RunRow, WorkflowRow
+from headrace.core.events import Failure
+from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
+from headrace.core.view import RunView, TaskView
+
+INTERRUPTED = "interrupted"
+"""Shown as the state of a run that should be going on, but nobody carries it out. No stored state: whoever takes the
+run up ends it."""
+
+NEVER = 4e9
+"""A ``wake_at`` this late is none: only a message wakes the run."""
+
+PARKED = "waiting"
+"""Shown as the state of a run of workflow code that waits, out of every engine's memory."""
+
+WAITING = (RunState.PAUSED, RunState.SUSPENDED)
+"""States of runs that stand still until somebody resumes them."""
+
+
+def is_interrupted(row: RunRow) -> bool:
+    """Whether a run should be going on, but nobody carries it out: its process ended before it did."""
+    return row.state not in FINAL_RUN_STATES and row.state not in WAITING and not row.live and not is_parked(row)
+
+
+def is_parked(row: RunRow) -> bool:
+    """Whether a run only waits, for a time or a signal, and needs nobody until then."""
+    return row.state in (RunState.RUNNING, RunState.CANCELLING) and row.owner is None and row.wake_at is not None
+
+
+def shown_state(row: RunRow) -> str:
+    """The state for people; the same as the ``status`` of filters."""
+    if is_parked(row):
+        return PARKED
+    return INTERRUPTED if is_interrupted(row) else row.state
+
+
+def run_document(view: RunView, *, interrupted: bool = False) -> dict[str, Any]:
+    """One run with its tasks, in the order of the definition."""
+    return {
+        "id": view.id,
+        "workflow": view.workflow,
+        "version": view.version,
+        "state": view.state,
+        "interrupted": interrupted,
+        "created_at": iso(view.created_at),
+        "ended_at": iso(view.ended_at),
+        "trigger": view.trigger,
+        "params": view.params,
+        "tags": view.tags,
+        "attributes": view.attributes,
+        "memo": view.memo,
+        "details": view.details,
+        "next_run": view.next_run,
+        "output": view.output,
+        "error": _failure(view.error),
+        "failed_task": view.failed_task,
+        "reason": view.reason,
+        "tasks": {task_id: _task(task) for task_id, task in view.tasks.items()},
+    }
+
+
+def _task(task: TaskView) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "state": task.state,
+        "attempts": task.attempts,
+        "output": task.output,
+        # A task that succeeded in the end keeps the failure before it; as its error it would mislead.
+        "error": None if task.state == TaskState.SUCCEEDED else _failure(task.error),
+        "reason": task.reason,
+        "started_at": iso(task.started_at),
+        "ended_at": iso(task.ended_at),
+    }
+    if task.retry_at is not None:
+        document["retry_at"] = iso(task.retry_at)
+    if task.items is not None:
+        document["items"] = task.items
+    if task.item_list is not None:
+        document["item_list"] = [
+            {
+                "index": item.index,
+                "state": item.state,
+                "attempts": item.attempts,
+                "output": item.output,
+                "error": None if item.state == TaskState.SUCCEEDED else _failure(item.error),
+                "reason": item.reason,
+                "started_at": iso(item.started_at),
+                "ended_at": iso(item.ended_at),
+            }
+            for item in task.item_list
+        ]
+    return document
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    document: dict[str, Any] = {"type": failure.type, "message": failure.message}
+    if failure.code is not None:
+        document["code"] = failure.code
+    if failure.traceback:
+        document["traceback"] = failure.traceback
+    return document
+
+
+def row_document(row: RunRow) -> dict[str, Any]:
+    """One run of a list."""
+    return {
+        "id": row.run_id,
+        "workflow": row.workflow,
+        "version": row.version,
+        "state": row.state,
+        "interrupted": is_interrupted(row),
+        "created_at": iso(row.created_at),
+        "ended_at": iso(row.ended_at),
+        "trigger": row.trigger,
+        "params": row.params,
+        "tags": row.tags,
+        "error": row.error,
+        "tasks_total": row.tasks_total,
+        "tasks_done": row.tasks_done,
+        "tasks_failed": row.tasks_failed,
+        "key": row.key,
+        "attributes": row.attributes,
+        "wake_at": iso(row.wake_at) if row.wake_at is not None and row.wake_at < NEVER else None,
+    }
+
+
+def workflow_document(row: WorkflowRow) -> dict[str, Any]:
+    """One stored workflow. ``tasks`` is None for one that is code."""
+    tasks = msgspec.json.decode(row.data).get("tasks")
+    return {
+        "name": row.name,
+        "version": row.version,
+        "source": row.source,
+        "created_at": iso(row.created_at),
+        "tasks": None if tasks is None else len(tasks),
+    }

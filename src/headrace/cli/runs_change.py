@@ -1,0 +1,151 @@
+"""``headrace runs cancel | pause | resume | retry | delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli import options
+from headrace.cli.exits import ExitCode
+from headrace.cli.options import Session, session_of
+from headrace.cli.output import Format, stdout_kept_for_data, write, write_document
+from headrace.cli.run import carry_out
+
+if TYPE_CHECKING:
+    from headrace.assembly import Headrace
+    from headrace.client.handle import RunHandle
+
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept in the run's history.")]
+
+
+def cancel(
+    run_id: options.RunId,
+    reason: Reason = "",
+    output: options.Output = Format.TEXT,
+    store: options.Store = None,
+    verbose: options.Verbose = False,
+) -> int:
+    """Cancel a run: nothing new starts, attempts under way are stopped."""
+    session = session_of(store, verbose=verbose)
+    return command(session, run_id, lambda headrace, full: headrace.cancel(full, reason), output)
+
+
+def pause(
+    run_id: options.RunId,
+    reason: Reason = "",
+    output: options.Output = Format.TEXT,
+    store: options.Store = None,
+    verbose: options.Verbose = False,
+) -> int:
+    """Start nothing new in a run until it is resumed; attempts under way go on."""
+    session = session_of(store, verbose=verbose)
+    return command(session, run_id, lambda headrace, full: headrace.pause(full, reason), output)
+
+
+def command(
+    session: Session, given: str, command: Callable[[Headrace, str], Awaitable[RunHandle]], form: Format
+) -> int:
+    """Give a command, through an engine that starts no tasks, and print the run's row."""
+    from headrace.cli.documents import row_document, shown_state
+    from headrace.cli.engine import engine, full_id
+    from headrace.cli.runtime import run
+
+    async def send() -> None:
+        async with engine(session, execute=False, must_exist=True) as headrace:
+            full = await full_id(headrace, given)
+            await command(headrace, full)
+            await headrace.settled(full)
+            row = await headrace.row(full)
+        if form is Format.TEXT:
+            write(f"run {row.run_id} ({row.workflow}): {shown_state(row)}")
+        else:
+            write_document(row_document(row), form)
+
+    run(send())
+    return ExitCode.SUCCEEDED
+
+
+def resume(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="The run's id, its first characters, or -.")
+    ] = None,
+    all_runs: Annotated[bool, typer.Option("--all", help="Every interrupted run.")] = False,
+    no_wait: options.NoWait = False,
+    output: options.Output = Format.TEXT,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> int:
+    """Go on with a run that was paused or whose process ended before it did, and wait for its end."""
+    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    if (run_id is None) != all_runs or (all_runs and no_wait):
+        raise typer.BadParameter("give a run, or --all without --no-wait")
+    if all_runs:
+        from headrace.cli.runtime import run
+        from headrace.cli.waiting import resume_all
+
+        with stdout_kept_for_data():
+            return run(resume_all(session, output))
+    from headrace.cli.engine import full_id
+
+    async def start(headrace: Headrace) -> RunHandle:
+        return await headrace.resume(await full_id(headrace, run_id or ""))
+
+    return carry_out(session, start, output, no_wait=no_wait, must_exist=True)
+
+
+def retry(
+    run_id: options.RunId,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="TASK", help="This task and what follows from it; again for more."),
+    ] = None,
+    reason: Reason = "",
+    no_wait: options.NoWait = False,
+    output: options.Output = Format.TEXT,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> int:
+    """Run again what failed or was cancelled, and wait for the run's end. What succeeded is kept."""
+    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    from headrace.cli.engine import full_id
+
+    async def start(headrace: Headrace) -> RunHandle:
+        return await headrace.retry(await full_id(headrace, run_id), tuple(task or ()), reason)
+
+    return carry_out(session, start, output, no_wait=no_wait, must_exist=True)
+
+
+def delete(
+    older_than: Annotated[str, typer.Option("--older-than", metavar="DURATION", help="For example 30d or 12h.")],
+    output: options.Output = Format.TEXT,
+    store: options.Store = None,
+    verbose: options.Verbose = False,
+) -> int:
+    """Delete runs that ended longer ago than that, with their histories and logs."""
+    session = session_of(store, verbose=verbose)
+    from headrace.cli.engine import reader
+    from headrace.cli.runtime import run
+    from headrace.core.durations import parse_duration
+    from headrace.core.errors import HeadraceError
+
+    try:
+        seconds = parse_duration(older_than)
+    except ValueError as error:
+        raise HeadraceError(f"--older-than: {error}") from None
+
+    async def remove() -> int:
+        async with reader(session) as headrace:
+            return await headrace.delete_runs(seconds)
+
+    count = run(remove())
+    if output is Format.TEXT:
+        write(f"{count:,} run{'' if count == 1 else 's'} deleted")
+    else:
+        write_document({"deleted": count}, output)
+    return ExitCode.SUCCEEDED
