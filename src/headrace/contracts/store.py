@@ -1,7 +1,8 @@
-"""The store: five small contracts over one database.
+"""The store: six small contracts over one database.
 
 *History* is the truth, *Leases* say who may write it, *Keys* keep one run per business key, the *Inbox* brings what
-comes from outside to a run's owner, the *Catalog* answers lists and searches from a projection that is written in the
+comes from outside to a run's owner, *Ready* (:mod:`headrace.contracts.ready`) holds attempts on offer to others, the
+*Catalog* answers lists and searches from a projection that is written in the
 same transaction as the events.
 
 All methods are coroutines; all are safe to cancel (a cancelled call may still take effect) and safe to call
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headrace.contracts.ready import Ready
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 from headrace.core.where import Where
 
@@ -292,8 +294,8 @@ class TaskTransactions(Protocol):
         ...
 
 
-class Store(History, Leases, Keys, Inbox, Catalog, Protocol):
-    """All five contracts over one database."""
+class Store(History, Leases, Keys, Inbox, Ready, Catalog, Protocol):
+    """All six contracts over one database."""
 
     url: str
 

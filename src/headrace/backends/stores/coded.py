@@ -7,12 +7,13 @@ a codec is read as it is. Tags, typed attributes, business keys and definitions 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from headrace.contracts.codec import Seal
+from headrace.contracts.ready import Beat, Claim, Offer, Result, Standing, run_of
 from headrace.contracts.store import Flush, InboxRow, RunFilter, RunRow, RunUpdate, Store
 from headrace.core.codec import SEALED_TAG
 from headrace.core.ids import Epoch, NodeId, RunId
@@ -157,3 +158,55 @@ class CodedStore:
             return row
         payload = msgspec.json.decode(self._seal.open(sealed, f"{row.run_id}/inbox"))
         return msgspec.structs.replace(row, payload=payload)
+
+    # ---- attempts on offer -------------------------------------------------------------------------------------------
+
+    async def offer(self, node: NodeId, epoch: Epoch, offers: Sequence[Offer]) -> None:
+        """See the contract."""
+        sealed = [
+            msgspec.structs.replace(one, call=self._seal.close(one.call, f"{one.key}/call").encode()) for one in offers
+        ]
+        await self._inner.offer(node, epoch, sealed)
+
+    async def claim_attempts(
+        self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
+    ) -> list[Claim]:
+        """See the contract."""
+        claims = await self._inner.claim_attempts(node, epoch, queues, labels, room)
+        return [
+            msgspec.structs.replace(
+                one,
+                call=self._seal.open(one.call.decode(), f"{one.key}/call"),
+                details=self._open_details(one.key, one.details),
+            )
+            for one in claims
+        ]
+
+    async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> Any:
+        """See the contract."""
+        sealed = [
+            beat
+            if beat.details is None
+            else msgspec.structs.replace(
+                beat, details=msgspec.json.encode(self._seal.close(beat.details, f"{beat.key}/details"))
+            )
+            for beat in beats
+        ]
+        return await self._inner.report(node, epoch, sealed)
+
+    async def complete(self, node: NodeId, epoch: Epoch, results: Sequence[Result]) -> list[str | None]:
+        """See the contract."""
+        sealed: list[Result] = []
+        for one in results:
+            data = msgspec.json.encode(one.outcome)
+            outcome = {_ROW_KEY: self._seal.close(data, f"{run_of(one.key)}/inbox")}
+            sealed.append(Result(one.key, one.delivery, outcome))
+        return await self._inner.complete(node, epoch, sealed)
+
+    async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:
+        """See the contract."""
+        rows = await self._inner.offered(node, limit)
+        return [msgspec.structs.replace(row, details=self._open_details(row.key, row.details)) for row in rows]
+
+    def _open_details(self, key: str, details: bytes | None) -> bytes | None:
+        return None if details is None else self._seal.open(msgspec.json.decode(details), f"{key}/details")

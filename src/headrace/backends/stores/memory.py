@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from headrace.backends.stores.memory_ready import MemoryReady, ReadyRow
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, RunUpdate, WorkflowRow
 from headrace.core.errors import Fenced, HistoryConflict, NotFound
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
@@ -45,6 +46,7 @@ class MemoryDatabase:
         self.workflows: dict[WorkflowVersion, WorkflowRow] = {}  # in the order of puts
         self.keys: dict[tuple[str, str], tuple[RunId, NodeId, Epoch]] = {}
         """The latest run of every business key, and under which right it was created."""
+        self.ready: dict[str, ReadyRow] = {}  # in the order of offers
         self.last_epoch = 0
         self.last_message = 0
         self.claimable: set[RunId] = set()
@@ -89,7 +91,7 @@ def _copy(value: T) -> T:
     return msgspec.json.decode(msgspec.json.encode(value), type=type(value))
 
 
-class MemoryStore:
+class MemoryStore(MemoryReady):
     """One handle on a memory database, a fresh one unless given; see :class:`headrace.contracts.store.Store`."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
@@ -418,6 +420,7 @@ class MemoryStore:
                 base.events.pop(run_id, None)
             gone = set(found)
             base.inbox = {number: row for number, row in base.inbox.items() if row.run_id not in gone}
+            base.ready = {key: row for key, row in base.ready.items() if row.offer.run_id not in gone}
             return found
 
     async def now(self) -> float:

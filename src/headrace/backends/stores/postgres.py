@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from headrace.backends.stores import postgres_catalog as catalog
+from headrace.backends.stores import postgres_ready as ready
 from headrace.backends.stores.postgres_connections import Connection, Connections
 from headrace.backends.stores.postgres_history import (
     FLUSH_ARGUMENTS,
@@ -31,6 +32,7 @@ from headrace.backends.stores.postgres_history import (
 from headrace.backends.stores.postgres_renewal import Renewal
 from headrace.backends.stores.postgres_schema import prepare_database
 from headrace.backends.stores.postgres_url import place_of_url
+from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
@@ -242,6 +244,67 @@ class PostgresStore:
     async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
         """See the contract."""
         return [RunId(row[0]) for row in await self._rows(catalog.SELECT_WAITING_RUNS, max(limit, 0))]
+
+    # ---- attempts on offer ---------------------------------------------------------------------------------------
+
+    async def _table(self, function: str, *arguments: Any, repeatable: bool = False) -> list[Any]:
+        """The rows of one of our functions."""
+        text = call_text(self._schema, function, len(arguments)).replace("SELECT ", "SELECT * FROM ", 1)
+        return await self._call(lambda db: db.fetch(text, *arguments), repeatable=repeatable)
+
+    async def offer(self, node: NodeId, epoch: Epoch, offers: Sequence[Offer]) -> None:
+        """See the contract."""
+        if offers:
+            once = list({one.key: one for one in offers}.values())
+            await self._value("offer_1", node, epoch, *ready.offer_arguments(once), repeatable=True)
+
+    async def claim_attempts(
+        self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
+    ) -> list[Claim]:
+        """See the contract. Claims whose answer never came are lost with the claimer's lease."""
+        wanted = {executor: limit for executor, limit in room.items() if limit > 0}
+        arguments = [list(queues), ready.text(dict(labels)), list(wanted), list(wanted.values())]
+        return [ready.claim_of(row) for row in await self._table("claim_attempts_1", node, epoch, *arguments)]
+
+    async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
+        """See the contract."""
+        keys, deliveries = [beat.key for beat in beats], [beat.delivery for beat in beats]
+        details = [None if beat.details is None else beat.details.decode() for beat in beats]
+        rows = await self._table("report_1", node, epoch, keys, deliveries, details, repeatable=True)
+        return {row[0]: row[1] for row in rows}
+
+    async def complete(self, node: NodeId, epoch: Epoch, results: Sequence[Result]) -> list[str | None]:
+        """See the contract. Not tried again if the connection breaks: the outcomes may have been stored."""
+        if not results:
+            return []
+        return list(await self._value("complete_1", node, epoch, *ready.complete_arguments(results)))
+
+    async def give_back(self, node: NodeId, epoch: Epoch, claims: Sequence[Beat]) -> None:
+        """See the contract."""
+        keys, deliveries = [one.key for one in claims], [one.delivery for one in claims]
+        await self._value("give_back_1", node, epoch, keys, deliveries, repeatable=True)
+
+    async def requeue_lost(self, limit: int = 1000) -> tuple[int, list[str]]:
+        """See the contract."""
+        lost = await self._table("lost_claims_1", max(limit, 0), repeatable=True)
+        if not lost and not await self._rows(ready.ANY_ENDED):
+            return 0, []
+        arguments = ready.requeue_arguments([(row[0], row[1], row[2]) for row in lost])
+        ((again, bells),) = await self._table("requeue_lost_1", *arguments, DELIVERIES_MAX, max(limit, 0))
+        return again, sorted({bell for bell in bells if bell})
+
+    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """See the contract."""
+        rows = await self._table("withdraw_1", node, epoch, list(keys), repeatable=True)
+        return [(row[0], row[1]) for row in rows]
+
+    async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:
+        """See the contract."""
+        return [ready.standing_of(row) for row in await self._rows(ready.SELECT_OFFERED, node, max(limit, 0))]
+
+    async def queues(self) -> list[QueueRow]:
+        """See the contract."""
+        return [ready.queue_of(row) for row in await self._rows(ready.SELECT_QUEUES)]
 
     # ---- catalog -------------------------------------------------------------------------------------------------
 

@@ -19,13 +19,20 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import msgspec
 
-from headrace.backends.stores import sqlite_catalog, sqlite_history, sqlite_inbox, sqlite_keys, sqlite_leases
+from headrace.backends.stores import (
+    sqlite_catalog,
+    sqlite_history,
+    sqlite_inbox,
+    sqlite_keys,
+    sqlite_leases,
+    sqlite_ready,
+)
 from headrace.backends.stores.sqlite_connection import (
     BUSY_SECONDS,
     RenewalGate,
@@ -45,6 +52,7 @@ from headrace.backends.stores.sqlite_pace import Pace
 from headrace.backends.stores.sqlite_schema import prepare_database
 from headrace.backends.stores.sqlite_thread import ConnectionThread
 from headrace.backends.stores.sqlite_transact import Transaction
+from headrace.contracts.ready import Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.core.errors import StoreError
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
@@ -360,6 +368,61 @@ class SqliteStore:
     async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
         """See the contract."""
         return await self._read(sqlite_inbox.waiting_runs, limit)
+
+    # ---- attempts on offer ---------------------------------------------------------------------------------------
+
+    async def offer(self, node: NodeId, epoch: Epoch, offers: Sequence[Offer]) -> None:
+        """See the contract."""
+        await self._write(lambda db: sqlite_ready.offer(db, node, epoch, offers, self._clock()))
+
+    async def claim_attempts(
+        self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
+    ) -> list[Claim]:
+        """See the contract. Writes only if there is something to claim."""
+        if not await self._read(sqlite_ready.any_waiting, queues, labels, room):
+            return []
+        return await self._write(
+            lambda db: sqlite_ready.claim(
+                db, node=node, epoch=epoch, queues=queues, labels=labels, room=room, now=self._clock()
+            )
+        )
+
+    async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
+        """See the contract. Writes only if heartbeats said something."""
+
+        def work(db: sqlite3.Connection) -> dict[str, Literal["stop", "lost"]]:
+            sqlite_ready.keep_details(db, node, epoch, beats)
+            return sqlite_ready.look(db, node, epoch, beats)
+
+        if any(beat.details is not None for beat in beats):
+            return await self._write(work)
+        return await self._read(sqlite_ready.look, node, epoch, beats)
+
+    async def complete(self, node: NodeId, epoch: Epoch, results: Sequence[Result]) -> list[str | None]:
+        """See the contract."""
+        return await self._write(lambda db: sqlite_ready.complete(db, node, epoch, results, self._clock()))
+
+    async def give_back(self, node: NodeId, epoch: Epoch, claims: Sequence[Beat]) -> None:
+        """See the contract."""
+        await self._write(sqlite_ready.give_back, node, epoch, claims)
+
+    async def requeue_lost(self, limit: int = 1000) -> tuple[int, list[str]]:
+        """See the contract."""
+        if not await self._read(sqlite_ready.anything_lost):
+            return 0, []
+        return await self._write(lambda db: sqlite_ready.requeue_lost(db, limit, self._clock()))
+
+    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """See the contract."""
+        return await self._write(lambda db: sqlite_ready.withdraw(db, node, epoch, keys, self._clock()))
+
+    async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:
+        """See the contract."""
+        return await self._read(sqlite_ready.offered, node, limit)
+
+    async def queues(self) -> list[QueueRow]:
+        """See the contract."""
+        return await self._read(lambda db: sqlite_ready.queues(db, self._clock()))
 
     # ---- catalog -------------------------------------------------------------------------------------------------
 

@@ -19,13 +19,20 @@ from headrace.testing.store_conformance.history import HistoryConformance
 from headrace.testing.store_conformance.inbox import InboxConformance
 from headrace.testing.store_conformance.keys import KeysConformance
 from headrace.testing.store_conformance.leases import LeasesConformance
+from headrace.testing.store_conformance.ready import ReadyConformance
 from headrace.testing.store_conformance.stage import Node, Stage, StoreHarness, scenario
 
 
 class StoreConformance(
-    HistoryConformance, LeasesConformance, KeysConformance, InboxConformance, CatalogConformance, FiltersConformance
+    HistoryConformance,
+    LeasesConformance,
+    KeysConformance,
+    InboxConformance,
+    ReadyConformance,
+    CatalogConformance,
+    FiltersConformance,
 ):
-    """All five contracts."""
+    """All six contracts."""
 
 
 __all__ = [
@@ -36,6 +43,7 @@ __all__ = [
     "KeysConformance",
     "LeasesConformance",
     "Node",
+    "ReadyConformance",
     "Stage",
     "StoreConformance",
     "StoreHarness",
