@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, NoReturn, TypeVar, cast
 
 from headrace.core.errors import NotDeterministic
+from headrace.durable.guard import Guard, Step, TooLong
 
 logger = logging.getLogger("headrace.workflow")
 
@@ -133,10 +134,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
-    def drain(self, rested: Callable[[R], bool], run: R) -> None:
+    def drain(self, rested: Callable[[R], bool], run: R, guard: Guard, step: Step) -> None:
         """Run everything that can run now. ``rested(run)`` is asked when nothing is left; True calls for another look.
 
-        Raises :class:`NotDeterministic` for an endless loop, and for anything that was refused meanwhile."""
+        Raises :class:`NotDeterministic` for an endless loop, and for anything that was refused meanwhile; code that does
+        not come to rest at all is ended by ``guard``, which watches this ``step``."""
         outer = None if events._get_running_loop() is self else self.enter()
         self._draining = True
         steps = 0
@@ -161,6 +163,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 except BaseException as error:
                     self.call_exception_handler({"exception": error})
         finally:
+            try:
+                guard.leave(step)
+            except TooLong:  # thrown as the call began
+                guard.leave(step)
             self._draining = False
             if outer is not None:
                 self.leave(outer)

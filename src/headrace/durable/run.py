@@ -383,6 +383,16 @@ def is_between(file: str) -> bool:
     return between
 
 
+def code_place_of_thread(thread: int) -> str:
+    """``at file.py:line`` of the innermost workflow code that runs in a thread; for messages."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if not is_between(frame.f_code.co_filename):
+            return f"at {Place(frame.f_code.co_filename, frame.f_lineno)}"
+        frame = frame.f_back
+    return "outside of its own code"
+
+
 def calling_place() -> Place:
     """The workflow code that is asking. Where all of it is installed as a package: whatever part of that asks."""
     frame = sys._getframe(1)

@@ -33,7 +33,8 @@ from headrace.core.run import TaskUnit
 from headrace.core.spec import RetryPolicy
 from headrace.core.states import RunState, TaskState
 from headrace.durable import virtual
-from headrace.durable.run import Child, CodeNode, CodeRun, Place, calling_place, is_between
+from headrace.durable.guard import SECONDS_MAX, Step, TooLong, guard_of_thread
+from headrace.durable.run import Child, CodeNode, CodeRun, Place, calling_place, code_place_of_thread, is_between
 
 if TYPE_CHECKING:
     from headrace.durable.handlers import Handler
@@ -79,10 +80,14 @@ def drain(run: CodeRun) -> None:
     """Let the code run until it waits, then turn what it left into commands."""
     if run.main is None or run.finished:
         return
+    guard = guard_of_thread(code_place_of_thread)
+    step = guard.enter()
     try:
-        run.loop.drain(_condition_came_true, run)
-    except NotDeterministic as error:
-        run.diverge(str(error))
+        run.loop.drain(_condition_came_true, run, guard, step)
+        if step.place is not None:
+            raise _too_long(step)
+    except (NotDeterministic, TooLong) as error:
+        run.diverge(str(error if isinstance(error, NotDeterministic) else _too_long(step)))
         if run.main.done() and not run.main.cancelled():
             run.main.exception()  # looked at: the reason of the suspension says it
         return
@@ -98,6 +103,14 @@ def drain(run: CodeRun) -> None:
         )
     if run.main.done():
         _finish(run)
+
+
+def _too_long(step: Step) -> NotDeterministic:
+    return NotDeterministic(
+        f"workflow code computed for {SECONDS_MAX:g} s without waiting for anything ({step.place}): all other work of "
+        "this process stood still meanwhile",
+        hint="end the loop, or move what takes long into a @task function, which runs in a thread or process",
+    )
 
 
 def _condition_came_true(run: CodeRun) -> bool:
@@ -407,9 +420,14 @@ def looking(run: CodeRun) -> Generator[None]:
     chance, run.random = run.random, Random(run.seq)  # noqa: S311 - repeatable on purpose
     run.read_only = True
     run.loop.freeze()
+    guard = guard_of_thread(code_place_of_thread)
+    step = guard.enter()
     try:
         yield
+    except TooLong:
+        raise InvalidCommand(str(_too_long(step))) from None
     finally:
+        guard.leave(step)
         run.loop.thaw()
         run.read_only = False
         run.random = chance
