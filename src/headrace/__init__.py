@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headrace.contracts.codec import PayloadCodec
     from headrace.contracts.current import current_attempt
     from headrace.contracts.execution import complete_later
+    from headrace.contracts.interceptor import Interceptor
     from headrace.core.errors import (
         AlreadyRunning,
         ChildFailed,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     )
     from headrace.durable.database import database_task
     from headrace.durable.handlers import query, signal, update
+    from headrace.durable.intercepted import observe
     from headrace.durable.saga import Saga, ledger, saga
     from headrace.durable.workflow import WorkflowFunction, workflow
 
@@ -110,6 +112,8 @@ _HOMES = {
         ),
         "headrace.durable.context",
     ),
+    "Interceptor": "headrace.contracts.interceptor",
+    "observe": "headrace.durable.intercepted",
     "run_task": "headrace.durable.calls",
     "database_task": "headrace.durable.database",
     **dict.fromkeys(("query", "signal", "update"), "headrace.durable.handlers"),
@@ -131,6 +135,7 @@ __all__ = [
     "Encryption",
     "Headrace",
     "HeadraceError",
+    "Interceptor",
     "InvalidCommand",
     "InvalidDefinition",
     "InvalidParams",
@@ -170,6 +175,7 @@ __all__ = [
     "each",
     "info",
     "ledger",
+    "observe",
     "patched",
     "query",
     "run_task",

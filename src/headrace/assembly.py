@@ -29,6 +29,7 @@ from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
 from headrace.contracts.execution import BoundTask, Executor
+from headrace.contracts.interceptor import Interceptor, Interceptors
 from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
 from headrace.core.errors import HeadraceError, InvalidDefinition, Problem, UserCodeError
@@ -37,6 +38,7 @@ from headrace.core.plan import Plan
 from headrace.core.spec import AnySpec, CodeSpec, TaskSpec
 from headrace.core.validate import bounded_problems
 from headrace.durable.run import CodePlan
+from headrace.engine.intercepting import intercepted
 from headrace.engine.live import Binding
 from headrace.engine.node import Node, NodeOptions
 from headrace.engine.replayer import suspend_misfits
@@ -65,6 +67,8 @@ class Headrace(Client):
     ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that arguments and results
     may have, for the whole process. ``now``: the clock, in seconds since the epoch. ``check_replay``: on entering, replay
     every run of workflow code that waits; those whose code no longer fits are suspended with the reason.
+    ``interceptors``: user code around starts, messages, workflow code and attempts, outermost first; see
+    :class:`~headrace.Interceptor`.
 
     One instance per event loop; entering starts the engine, leaving stops it: attempts under way get
     ``drain_seconds`` to end, the rest is interrupted and goes on at the next start.
@@ -91,7 +95,9 @@ class Headrace(Client):
         converters: Sequence[Converter] = (),
         now: Callable[[], float] = time.time,
         check_replay: bool = False,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
+        self.interceptors = Interceptors(interceptors)
         self.store = open_store(store) if isinstance(store, str) else store
         register(converters)
         seal = None
@@ -136,7 +142,7 @@ class Headrace(Client):
             self.store, artifacts, self._bind, options, delete_logs=self._logs.delete_logs, make_plan=make_plan, now=now
         )
         engine.library.give_functions = self._functions.update
-        super().__init__(engine, self._load_source, self._logs, self._functions.update)
+        super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
 
     async def __aenter__(self) -> Self:
         """Open the store and start the engine. Raises :class:`StoreError` with what is wrong and what to do."""
@@ -239,10 +245,11 @@ class Headrace(Client):
 
         def bind(task: TaskSpec, function: Any) -> int:
             functions = {**self._functions, function.target: function}
-            bound.append(self.kinds["python"].bind(task, surroundings.with_functions(functions)))
+            made = self.kinds["python"].bind(task, surroundings.with_functions(functions))
+            bound.append(intercepted(made, self.interceptors))
             return len(bound) - 1
 
-        return Binding(bound, surroundings, Code(function, bind))
+        return Binding(bound, surroundings, Code(function, bind, self.interceptors))
 
     def _bind(self, plan: Any, source_dir: str | None) -> Binding:
         """Bind every task of a plan; all problems are reported at once."""
@@ -265,7 +272,7 @@ class Headrace(Client):
                     raise UserCodeError(
                         f"there is no task kind {task.kind!r}", hint=f"there are: {', '.join(self.kinds)}"
                     )
-                bound.append(self.kinds[task.kind].bind(task, surroundings))
+                bound.append(intercepted(self.kinds[task.kind].bind(task, surroundings), self.interceptors))
             except InvalidDefinition as error:
                 problems += error.problems
             except UserCodeError as error:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from headrace.authoring import Dag, call_interceptor, chain, dag, each, task
+from headrace.authoring import Dag, call_listener, chain, dag, each, task
 from headrace.core.errors import InvalidDefinition
 from headrace.core.spec import ParamSpec, RetryPolicy, Timeouts, TriggerRule
 
@@ -199,10 +199,10 @@ def test_all_problems_come_at_the_end_of_the_block_and_the_listener_is_gone() ->
         d.run("a", "{{ tasks.c.output }} {{ params.x }}")
         d.run("b", "x", needs=["nobody"])
     assert len(caught.value.problems) == 3
-    assert call_interceptor.get() is None
+    assert call_listener.get() is None
     with pytest.raises(ZeroDivisionError), dag("w"):
         _ = 1 / 0
-    assert call_interceptor.get() is None
+    assert call_listener.get() is None
 
 
 def test_two_functions_of_one_name_are_not_mixed_up() -> None:

@@ -50,6 +50,7 @@ SHOWN = {
     "polling": "what is polled periodically is ready after 5 looks",
     "pool_of_children": "{'total': 40256, 'failed': 1}",
     "self_schedule": "[1, 2, 3, 4, 5]",
+    "tracing": "attempt 2 of charge",
     "subscription": "'plan': 'basic', 'month': 3",
 }
 
@@ -351,6 +352,7 @@ CRASHED: dict[str, tuple[Callable[[ModuleType, Environment], Awaitable[Environme
     "schedule": (lambda of, env: env.start(of.keep_reporting, 60.0, 4), nothing),
     "encryption": (lambda of, env: env.start(of.examine, "Ada"), find),
     "expense": (lambda of, env: env.start(of.expense, of.Claim("e", 99.0, "")), approve),
+    "tracing": (lambda of, env: env.start(of.order, "a kettle", 35), None),
     "subscription": (lambda of, env: env.start(of.subscription, "Ada", months=1), change_plan),
 }
 FILES = {
@@ -364,7 +366,7 @@ FILES = {
     "schedule": "self_schedule",
 }
 
-BOOKS = ("SENT", "LOOKS", "ASSIGNED", "REPORTS", "PAID", "LEDGER", "DONE")
+BOOKS = ("SENT", "LOOKS", "ASSIGNED", "REPORTS", "PAID", "LEDGER", "DONE", "SPANS")
 """Where examples keep what they did to the world."""
 
 
@@ -392,7 +394,8 @@ def test_a_crash_at_any_point_changes_nothing(name: str) -> None:
         assert report.crashes > report.flushes
 
     codec = [Compression(), Encryption({"k": Encryption.new_key()})] if name == "encryption" else None
-    play(scenario, codec=codec, store="sqlite://")
+    interceptors = [module.Tracing()] if name == "tracing" else []
+    play(scenario, codec=codec, store="sqlite://", interceptors=interceptors)
 
 
 # ---- what the documentation shows ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from headrace.authoring.builder import Dag, dag, each
 from headrace.authoring.loaded import Loaded
 from headrace.authoring.nodes import Node, chain
 from headrace.authoring.references import Ref
-from headrace.authoring.tasks import TaskFunction, TaskOptions, call_interceptor, task
+from headrace.authoring.tasks import TaskFunction, TaskOptions, call_listener, task
 
 __all__ = [
     "Dag",
@@ -20,7 +20,7 @@ __all__ = [
     "Ref",
     "TaskFunction",
     "TaskOptions",
-    "call_interceptor",
+    "call_listener",
     "chain",
     "dag",
     "each",

@@ -21,11 +21,11 @@ from headrace.authoring.nodes import Node
 from headrace.authoring.references import Params, Ref, to_plain
 from headrace.authoring.signatures import bound_arguments, description_of, params_of
 from headrace.authoring.tasks import (
+    CallListener,
     Duration,
-    Interceptor,
     NodeOptions,
     TaskFunction,
-    call_interceptor,
+    call_listener,
     checked_options,
 )
 from headrace.core.errors import InvalidDefinition, Problem
@@ -82,7 +82,7 @@ class Dag:
         self._params = {key: _param(key, value) for key, value in (params or {}).items()}
         self._nodes: dict[str, Node] = {}
         self._spec: WorkflowSpec | None = None
-        self._tokens: list[Token[Interceptor | None]] = []
+        self._tokens: list[Token[CallListener | None]] = []
         self._set_defaults(defaults or {})
 
     def _set_defaults(self, defaults: Mapping[str, Any]) -> None:
@@ -99,13 +99,13 @@ class Dag:
     def __enter__(self) -> Dag:
         if not self.name:
             raise TypeError('a workflow needs a name: with dag("nightly") as d:')
-        self._tokens.append(call_interceptor.set(self))
+        self._tokens.append(call_listener.set(self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        call_interceptor.reset(self._tokens.pop())
+        call_listener.reset(self._tokens.pop())
         if kind is None and not self._tokens:
             _ = self.spec  # a mistake is reported here, at the definition, and not where it is first run
 

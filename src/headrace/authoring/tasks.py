@@ -1,7 +1,7 @@
 """The ``@task`` decorator.
 
 A decorated function stays a function: called, it runs. Only where somebody listens (a ``with dag(...)`` block, or a
-durable code workflow) does a call become a task; whoever listens sets :data:`call_interceptor`.
+durable code workflow) does a call become a task; whoever listens sets :data:`call_listener`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TaskOptions(NodeOptions, total=False):
 OPTION_NAMES = frozenset(TaskOptions.__annotations__) | frozenset(NodeOptions.__annotations__)
 
 
-class Interceptor(Protocol):
+class CallListener(Protocol):
     """Whoever turns calls of task functions into tasks."""
 
     def call(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -72,7 +72,7 @@ class Interceptor(Protocol):
         ...
 
 
-call_interceptor: ContextVar[Interceptor | None] = ContextVar("headrace_call_interceptor", default=None)
+call_listener: ContextVar[CallListener | None] = ContextVar("headrace_call_listener", default=None)
 """Who listens to calls of task functions in this context; None: they just run."""
 
 
@@ -92,10 +92,10 @@ class TaskFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function; or, where somebody listens, become a task."""
-        interceptor = call_interceptor.get()
-        if interceptor is None:
+        listener = call_listener.get()
+        if listener is None:
             return self.__headrace_function__(*args, **kwargs)
-        return interceptor.call(self, args, kwargs)
+        return listener.call(self, args, kwargs)
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """A task that runs once per item.
@@ -103,11 +103,11 @@ class TaskFunction(Generic[P, R]):
         Exactly one argument is mapped over: the one that is a list or the output of a task. Where several are, name
         it by wrapping it in :func:`each`. All others are the same for every item.
         """
-        interceptor = call_interceptor.get()
-        if interceptor is None:
+        listener = call_listener.get()
+        if listener is None:
             message = f"{self.name}.map(...) describes a task and needs a workflow around it"
             raise TypeError(f"{message}: call it inside `with dag(...)`")
-        return interceptor.map(self, args, kwargs)
+        return listener.map(self, args, kwargs)
 
     def options(self, **options: Unpack[TaskOptions]) -> TaskFunction[P, R]:
         """The same function with other options, for one call: ``load.options(id="load_eu", retries=5)(rows)``."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace.assembly import Headrace
 from headrace.cli.codec import codec_from_environment
+from headrace.cli.interceptors import interceptors_from_environment
 from headrace.cli.options import Session
 from headrace.core.errors import NotFound, StoreError
 
@@ -29,6 +30,7 @@ async def engine(session: Session, *, execute: bool = True, must_exist: bool = F
         execute=execute,
         patience_seconds=PATIENCE_SECONDS,
         codec=codec_from_environment(),
+        interceptors=interceptors_from_environment(),
     )
     if must_exist:
         require_store(headrace)
@@ -39,7 +41,12 @@ async def engine(session: Session, *, execute: bool = True, must_exist: bool = F
 @asynccontextmanager
 async def reader(session: Session) -> AsyncGenerator[Headrace]:
     """Only the store, without an engine: nothing is written, no store is made."""
-    headrace = Headrace(session.store, adopt=False, codec=codec_from_environment())
+    headrace = Headrace(
+        session.store,
+        adopt=False,
+        codec=codec_from_environment(),
+        interceptors=interceptors_from_environment(),
+    )
     require_store(headrace)
     await headrace.store.open()
     try:

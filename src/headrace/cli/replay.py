@@ -90,9 +90,10 @@ async def _of_files(files: list[str], workflow: str | None, session: Session) ->
     """Histories in files, against the given code; against the store's versions if none is given."""
     from headrace.assembly import Headrace
     from headrace.cli.engine import reader
+    from headrace.cli.interceptors import interceptors_from_environment
 
     if workflow is not None and ".py" in workflow:
-        headrace = Headrace("memory://", adopt=False)
+        headrace = Headrace("memory://", adopt=False, interceptors=interceptors_from_environment())
         for file in files:
             yield file, await headrace.replay(_read(file), workflow)
         return

@@ -17,6 +17,7 @@ from headrace.client.handle import RunHandle
 from headrace.client.starting import settle
 from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.execution import LogEntry, LogStore
+from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
 from headrace.contracts.outcome import failure_of
 from headrace.contracts.store import RunFilter, RunRow, WorkflowRow
 from headrace.contracts.token import read_token
@@ -59,6 +60,7 @@ class Definition(Protocol):
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 Workflow = Definition | WorkflowSpec | str | Path
 """A definition, a file (``.yaml``, ``.yml``, ``.json``, ``.py``, ``.py:name``), or the name of a stored workflow."""
@@ -87,11 +89,13 @@ class Client:
         load: Loader,
         logs: LogStore,
         give_functions: Callable[[Mapping[str, Callable[..., Any]]], None],
+        interceptors: Interceptors,
     ) -> None:
         self._node = node
         self._load = load
         self._logs = logs
         self._give_functions = give_functions
+        self.interceptors = interceptors
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
@@ -120,17 +124,24 @@ class Client:
         options = _options(
             key=key, on_conflict=on_conflict, on_reuse=on_reuse, tags=tags, attributes=attributes, memo=memo
         )
-        create = await self._creator(
-            workflow, params, options, from_strings=from_strings, trigger=trigger, run_id=run_id
-        )
-        return await settle(self, create, self.get, options)
+
+        async def begin(found: _Found, call: StartCall) -> RunHandle:
+            create = await self._creator(
+                found, call, options, from_strings=from_strings, trigger=trigger, run_id=run_id
+            )
+            return await settle(self, create, self.get, options)
+
+        return await self._start(workflow, params, options, begin)
 
     async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle:
         """Start a run of a code workflow with its own arguments, checked by the type checker. ``workflow.options(...)``
         carries a key, tags and the like. See :meth:`run`."""
         options = workflow.start_options
-        create = await self._creator(workflow, workflow.bind(*args, **kwargs), options)
-        return await settle(self, create, self.get, options)
+
+        async def begin(found: _Found, call: StartCall) -> RunHandle:
+            return await settle(self, await self._creator(found, call, options), self.get, options)
+
+        return await self._start(workflow, workflow.bind(*args, **kwargs), options, begin)
 
     async def signal_with_start(
         self,
@@ -150,8 +161,12 @@ class Client:
             key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=tags, attributes=attributes, memo=None
         )
         given = plain(payload)
-        create = await self._creator(workflow, params, options, signals=[(name, given)])
-        return await settle(self, create, lambda run_id: self.signal(run_id, name, given), options)
+
+        async def begin(found: _Found, call: StartCall) -> RunHandle:
+            create = await self._creator(found, call, options, signals=[(name, given)])
+            return await settle(self, create, lambda run_id: self.signal(run_id, name, given), options)
+
+        return await self._start(workflow, params, options, begin, signal=name)
 
     async def update_with_start(
         self,
@@ -171,25 +186,55 @@ class Client:
             key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=None, attributes=None, memo=None
         )
         number = update_id or new_run_id()
-        create = await self._creator(workflow, params, options)
 
         async def ask_it(run_id: RunId) -> Any:
             return await self.update(run_id, name, *args, update_id=number, **kwargs)
 
-        async def create_and_ask() -> Any:
-            return await ask_it((await create()).id)
+        async def begin(found: _Found, call: StartCall) -> Any:
+            create = await self._creator(found, call, options)
 
-        return await settle(self, create_and_ask, ask_it, options)
+            async def create_and_ask() -> Any:
+                return await ask_it((await create()).id)
+
+            return await settle(self, create_and_ask, ask_it, options)
+
+        return await self._start(workflow, params, options, begin)
 
     async def find(self, workflow: str, key: str) -> RunHandle | None:
         """The latest run of a workflow's business key, ended or not; None if there is none."""
         holder = await self._node.store.key_holder(workflow, key)
         return None if holder is None else await self.get(holder.run_id)
 
-    async def _creator(
+    async def _start(
         self,
         workflow: Workflow,
         params: Mapping[str, Any] | None,
+        options: StartOptions,
+        begin: Callable[[_Found, StartCall], Awaitable[T]],
+        signal: str | None = None,
+    ) -> T:
+        """Begin, going through the interceptors."""
+        options.check()
+        found = await self._definition(workflow)
+        call = StartCall(
+            workflow=found.spec.name,
+            params=dict(params or {}),
+            headers={},
+            key=options.key,
+            tags=options.tags,
+            signal=signal,
+        )
+
+        async def innermost(call: StartCall) -> T:
+            checked_headers(call.headers)
+            return await begin(found, call)
+
+        return await chained(self.interceptors.start_run, innermost)(call)
+
+    async def _creator(
+        self,
+        found: _Found,
+        call: StartCall,
         options: StartOptions,
         *,
         from_strings: bool | AbstractSet[str] = False,
@@ -198,19 +243,21 @@ class Client:
         signals: list[tuple[str, Any]] | None = None,
     ) -> Callable[[], Awaitable[RunHandle]]:
         """Everything up to the creation of a run, which may then be tried more than once."""
-        options.check()
-        found = await self._definition(workflow)
         spec = found.spec
         if signals and not isinstance(spec, CodeSpec):
             raise InvalidCommand(f"workflow {spec.name!r} is a graph: it takes no signals")
-        resolved = resolve_params(spec.params, params or {}, from_strings=from_strings, workflow=spec.name)
+        resolved = resolve_params(spec.params, call.params, from_strings=from_strings, workflow=spec.name)
         node = self._node
         version = await node.library.register(spec, source=_lasting(found), now=node.now())
         extras = NO_EXTRAS
-        if options.key is not None or options.attributes or options.memo:
-            attributes, memo = plain(options.attributes), plain(options.memo)
+        if options.key is not None or options.attributes or options.memo or call.headers:
             extras = RunExtras(
-                key=options.key, kept_by=options.kept_by, attributes=attributes, memo=memo, signals=signals or []
+                key=options.key,
+                kept_by=options.kept_by,
+                attributes=plain(options.attributes),
+                memo=plain(options.memo),
+                signals=signals or [],
+                headers=call.headers,
             )
 
         async def create() -> RunHandle:
@@ -218,7 +265,7 @@ class Client:
                 live = await node.create_run(
                     version,
                     resolved,
-                    tags={**dict.fromkeys(spec.tags, ""), **options.tags},
+                    tags={**dict.fromkeys(spec.tags, ""), **call.tags},
                     trigger=trigger,
                     source_dir=found.source_dir,
                     run_id=RunId(run_id) if run_id else None,
@@ -441,19 +488,32 @@ class Client:
     async def signal(self, run_id: str, name: str, payload: Any = None, *, key: str | None = None) -> RunHandle:
         """Send a named message to a run of a code workflow. Durable on return: it will be applied once, in order. With
         ``key`` a repeated signal is dropped."""
-        return await self._command(run_id, "signal", {"name": name, "payload": plain(payload), "key": key})
+        full = await self._full_id(run_id)
+
+        async def send(call: MessageCall) -> RunHandle:
+            value = plain(call.args[0] if call.args else None)
+            message = {"name": call.name, "payload": value, "key": key, "headers": checked_headers(call.headers)}
+            return await self._command(call.run_id, "signal", message)
+
+        call = MessageCall(kind="signal", run_id=full, name=name, args=[plain(payload)], kwargs={}, headers={})
+        return await chained(self.interceptors.send, send)(call)
 
     async def query(self, run_id: str, name: str, *args: Any, **kwargs: Any) -> Any:
         """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing.
 
         Raises :class:`NotFound` for an unknown query, :class:`InvalidCommand` if the run's code does not fit."""
         full = await self._full_id(run_id)
+        call = MessageCall(kind="query", run_id=full, name=name, args=list(args), kwargs=kwargs, headers={})
+        return await chained(self.interceptors.send, self._query)(call)
+
+    async def _query(self, call: MessageCall) -> Any:
+        full = RunId(call.run_id)
         live = self._node.live.get(full)
         run = live.run if live is not None else await self._node.adopter.replay(full)
         if not isinstance(run, CodeRun):
             raise InvalidCommand(f"run {full} is a graph: it has no queries", hint=f"headrace runs show {full}")
         try:
-            return ask(run, name, {"args": list(args), "kwargs": kwargs})
+            return ask(run, call.name, {"args": call.args, "kwargs": call.kwargs}, checked_headers(call.headers))
         finally:
             if live is None:
                 close_code(run)
@@ -467,11 +527,19 @@ class Client:
         :class:`UpdateRejected` if the validator or the handler refuses."""
         full = await self._full_id(run_id)
         number = update_id or new_run_id()
-        payload = {
-            "args": [plain(value) for value in args],
-            "kwargs": {key: plain(value) for key, value in kwargs.items()},
-        }
-        return await self._node.performer.update(full, inp.Update(number, name, payload))
+
+        async def send(call: MessageCall) -> Any:
+            payload = {
+                "args": [plain(value) for value in call.args],
+                "kwargs": {key: plain(value) for key, value in call.kwargs.items()},
+            }
+            given = inp.Update(number, call.name, payload, checked_headers(call.headers))
+            return await self._node.performer.update(RunId(call.run_id), given)
+
+        call = MessageCall(
+            kind="update", run_id=full, name=name, args=list(args), kwargs=kwargs, headers={}, update_id=number
+        )
+        return await chained(self.interceptors.send, send)(call)
 
     # ---- attempts completed from outside -----------------------------------------------------------------------------
 

@@ -65,6 +65,11 @@ class AttemptInfo:
         return idempotency_key(self._attempt)
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What has travelled with the run beside its parameters: see :mod:`headrace.contracts.interceptor`."""
+        return dict(self._attempt.headers)
+
+    @property
     def cancelled(self) -> bool:
         """True once the attempt was cancelled or timed out. A thread cannot be interrupted from outside: code that
         runs long in one should look here from time to time and return."""

@@ -23,7 +23,8 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
     """One try at a task, everything rendered. ``key`` is unique for ever and the same if it is launched again after a
     crash: use it as an idempotency key. ``item`` is the index in a mapped task. ``heartbeat_details`` are those of the
     last heartbeat before this attempt, ``heartbeat_seconds`` the bound of the gap between heartbeats; whoever carries the
-    attempt out gives signs of life to ``pulse``."""
+    attempt out gives signs of life to ``pulse``. ``headers`` have travelled with the run, see
+    :mod:`headrace.contracts.interceptor`."""
 
     key: str
     run_id: str
@@ -39,6 +40,9 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
     heartbeat_seconds: float | None = None
     heartbeat_details: Any = None
     pulse: Pulse | None = None
+    headers: dict[str, str] = {}
+    intercepted: bool = False
+    """``config`` may have been changed since the task was bound."""
 
 
 class AttemptLog(Protocol):

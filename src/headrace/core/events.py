@@ -42,7 +42,7 @@ class RunCreated(_Event, frozen=True, tag="run.created"):
     this one continues, ``chain`` the first run of that chain and ``chain_at`` the time of its creation. ``key`` is the
     business key. ``attempt`` counts the tries of the workflow's own retry policy; the code begins at ``start_at``.
     ``reset_from`` is ``run/event``: the history up to there was copied from that run. ``seed`` is the run whose chance
-    and derived ids the copied part repeats."""
+    and derived ids the copied part repeats. ``headers`` travel beside the parameters, to all that the run calls."""
 
     run_id: str
     workflow: str
@@ -62,6 +62,7 @@ class RunCreated(_Event, frozen=True, tag="run.created"):
     start_at: float | None = None
     reset_from: str | None = None
     seed: str | None = None
+    headers: dict[str, str] = {}
 
 
 class TaskStarted(_Event, frozen=True, tag="task.started"):
@@ -189,6 +190,7 @@ class SignalReceived(_Event, frozen=True, tag="signal.received"):
     name: str
     payload: Any = None
     key: str | None = None
+    headers: dict[str, str] = {}
 
 
 class UpdateAccepted(_Event, frozen=True, tag="update.accepted"):
@@ -197,6 +199,7 @@ class UpdateAccepted(_Event, frozen=True, tag="update.accepted"):
     update: str
     name: str
     payload: Any = None
+    headers: dict[str, str] = {}
 
 
 class UpdateCompleted(_Event, frozen=True, tag="update.completed"):
@@ -217,6 +220,7 @@ class ChildStarted(_Event, frozen=True, tag="child.started"):
     params: dict[str, Any] = {}
     policy: str = "terminate"
     key: str | None = None
+    headers: dict[str, str] = {}
 
 
 class ChildEnded(_Event, frozen=True, tag="child.ended"):
@@ -243,6 +247,7 @@ class MessageRequested(_Event, frozen=True, tag="message.requested"):
     kind: str
     name: str = ""
     payload: Any = None
+    headers: dict[str, str] = {}
 
 
 class Patched(_Event, frozen=True, tag="patched"):

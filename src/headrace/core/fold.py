@@ -284,6 +284,7 @@ def _on_run_created(run: GraphRun, event: ev.RunCreated) -> None:
     run.trigger = event.trigger
     run.parent = event.parent
     run.source_dir = event.source_dir
+    run.headers = event.headers
     for unit in run.tasks:
         node = unit.node
         if not node.total and node.decides_by_counts:

@@ -139,6 +139,7 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     name: str
     payload: Any = None
     key: str | None = None
+    headers: dict[str, str] = {}
 
 
 class Update(msgspec.Struct, frozen=True, gc=False):
@@ -147,6 +148,7 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     update: str
     name: str
     payload: Any = None
+    headers: dict[str, str] = {}
 
 
 class ChildDone(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ Built once per workflow version in O(tasks + edges) and shared, read-only, by ev
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from headrace.core.expressions import Compiled, compile_condition, compile_value, is_constant
 from headrace.core.spec import NO_TIMEOUTS, RetryPolicy, TaskSpec, TriggerRule, WorkflowSpec
@@ -32,6 +32,9 @@ class PlanNode:
         "timeouts",
         "total",
     )
+
+    headers: ClassVar[dict[str, str] | None] = None
+    """A graph's tasks have the headers of their run."""
 
     def __init__(self, index: int, spec: TaskSpec) -> None:
         self.index = index

@@ -116,6 +116,7 @@ class Run:
         "failed_task",
         "failure",
         "fresh",
+        "headers",
         "output",
         "params",
         "parent",
@@ -147,6 +148,8 @@ class Run:
         self.ended_at: float | None = None
         self.params: dict[str, Any] = {}
         self.tags: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
+        """What travels beside its parameters, as it was given at the start."""
         self.trigger = "manual"
         self.parent: str | None = None
         self.source_dir: str | None = None

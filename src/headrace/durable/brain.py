@@ -26,6 +26,7 @@ from headrace.core.spec import TaskSpec
 from headrace.core.states import RunState, TaskState
 from headrace.core.view import RunView, view_run
 from headrace.durable import effects, following
+from headrace.durable.intercepted import deliver_signal, intercepted_update, intercepted_validator, intercepts
 from headrace.durable.run import Child, CodeNode, CodeRun, Update, describe
 from headrace.durable.running import (
     begin,
@@ -173,13 +174,17 @@ def _created(run: CodeRun, event: ev.RunCreated) -> None:
     run.trigger = event.trigger
     run.parent = event.parent
     run.source_dir = event.source_dir
+    run.headers = run.passed = event.headers
     run.chain = event.chain
     run.chain_at = event.at if event.chain_at is None else event.chain_at
     run.key, run.attempt, run.seed = event.key, event.attempt, event.seed or event.run_id
     run.attributes, run.memo = dict(event.attributes), dict(event.memo)
     run.searched = bool(event.attributes)
     for name, payload in event.signals:
-        run.signals.setdefault(name, deque()).append(payload)
+        if event.chain is None and intercepts(run, "handle_signal"):  # those of a former run have passed already
+            run.early.append(ev.SignalReceived(event.at, name, payload, headers=event.headers))
+        else:
+            run.signals.setdefault(name, deque()).append(payload)
     if event.start_at is not None and event.start_at > event.at:
         run.timeout_from = event.start_at
         run.timers[START_TIMER] = (None, event.start_at)
@@ -268,6 +273,12 @@ def _timer_fired(run: CodeRun, event: ev.TimerFired) -> None:
 def _signal(run: CodeRun, event: ev.SignalReceived) -> None:
     if event.key is not None:
         run.seen_keys.add(event.key)
+    if not run.blind and intercepts(run, "handle_signal"):
+        if run.main is None:
+            run.early.append(event)
+        else:
+            deliver_signal(run, event)
+        return
     handler = run.handlers.get(("signal", event.name))
     if handler is not None and not run.blind:
         run_handler(run, handler, event.payload, None)
@@ -283,7 +294,8 @@ def _update_accepted(run: CodeRun, event: ev.UpdateAccepted) -> None:
     if handler is None:
         run.diverge(f"event {run.seq + 1}: the history has an update {event.name!r}, the code has no handler for it")
         return
-    run_handler(run, handler, event.payload, event.update)
+    invoke = intercepted_update(run, handler, event) if intercepts(run, "handle_update") else None
+    run_handler(run, handler, event.payload, event.update, invoke)
 
 
 def _child_ended(run: CodeRun, event: ev.ChildEnded) -> None:
@@ -403,13 +415,17 @@ def _timer_set(run: CodeRun, event: ev.TimerSet) -> None:
 
 
 def _child_started(run: CodeRun, event: ev.ChildStarted) -> None:
-    run.children[event.child] = Child(event.run_id, event.target, event.params, event.policy, event.key)
-    run.effects.append(effects.StartChild(event.child, event.run_id, event.target, event.params, event.key))
+    run.children[event.child] = Child(event.run_id, event.target, event.params, event.policy, event.key, event.headers)
+    run.effects.append(
+        effects.StartChild(event.child, event.run_id, event.target, event.params, event.key, event.headers)
+    )
 
 
 def _message_requested(run: CodeRun, event: ev.MessageRequested) -> None:
     run.messages[event.message] = event
-    run.effects.append(effects.SendMessage(event.message, event.run_id, event.kind, event.name, event.payload))
+    run.effects.append(
+        effects.SendMessage(event.message, event.run_id, event.kind, event.name, event.payload, event.headers)
+    )
 
 
 def _update_completed(run: CodeRun, event: ev.UpdateCompleted) -> None:
@@ -634,7 +650,7 @@ def _on_signal(run: CodeRun, given: inp.Signal, now: float) -> ev.Event | None:
         return None
     if run.done:
         raise InvalidCommand(f"run {run.run_id} takes no signals: it has ended ({run.state})")
-    return ev.SignalReceived(now, given.name, given.payload, given.key)
+    return ev.SignalReceived(now, given.name, given.payload, given.key, given.headers)
 
 
 def _on_update(run: CodeRun, given: inp.Update, now: float) -> ev.Event | None:
@@ -647,14 +663,15 @@ def _on_update(run: CodeRun, given: inp.Update, now: float) -> ev.Event | None:
         known = ", ".join(sorted(name for kind, name in run.handlers if kind == "update")) or "none"
         raise UpdateRejected(f"the workflow has no update {given.name!r}; it has: {known}")
     run_validator(run, handler, given)
-    return ev.UpdateAccepted(now, given.update, given.name, given.payload)
+    return ev.UpdateAccepted(now, given.update, given.name, given.payload, given.headers)
 
 
 def run_validator(run: CodeRun, handler: Any, given: inp.Update) -> None:
     """Let the validator look at an update; nothing it does may change the run."""
     try:
         with looking(run):
-            run.context.run(handler.check, given.payload)
+            check = intercepted_validator(run, handler, given) if intercepts(run, "validate_update") else handler.check
+            run.context.run(check, given.payload)
     except UpdateRejected:
         raise
     except Exception as error:

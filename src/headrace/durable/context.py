@@ -13,11 +13,13 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
+from headrace.contracts.interceptor import ChildCall, MessageCall, chained, checked_headers
 from headrace.core import events as ev
 from headrace.core.errors import NotDeterministic
 from headrace.durable.access import this_run
+from headrace.durable.intercepted import intercepts
 from headrace.durable.loop import WorkflowFuture
-from headrace.durable.run import CodeRun
+from headrace.durable.run import CodeRun, Place, calling_place
 from headrace.durable.running import ContinueAsNew, child_error, derived_run_id, give_signal, plain
 from headrace.durable.start import check_attributes
 
@@ -40,6 +42,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     first_run: str
     key: str | None
     attempt: int
+    headers: dict[str, str]
 
 
 def _writable(what: str) -> CodeRun:
@@ -65,6 +68,7 @@ def info() -> RunInfo:
         run.chain or run.run_id,
         run.key,
         run.attempt,
+        dict(run.headers),
     )
 
 
@@ -100,22 +104,35 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 async def signal_run(run_id: str, name: str, payload: Any = None) -> None:
     """Send a signal to another run; on return it is durable there. Raises :class:`InvalidCommand` if there is no such
     run or it has ended."""
-    await _send(run_id, "signal", name, plain(payload))
+    run, place = this_run(), calling_place()
+    if not intercepts(run, "signal_run"):
+        await _send(run_id, "signal", name, plain(payload), place, run.passed)
+        return
+
+    async def send(call: MessageCall) -> None:
+        value = plain(call.args[0] if call.args else None)
+        await _send(call.run_id, "signal", call.name, value, place, checked_headers(call.headers))
+
+    call = MessageCall(
+        kind="signal", run_id=run_id, name=name, args=[plain(payload)], kwargs={}, headers=dict(run.passed)
+    )
+    await chained(run.code.interceptors.signal_run, send)(call)
 
 
 async def cancel_run(run_id: str, reason: str = "") -> None:
     """Ask another run to cancel; on return the request is durable there."""
-    await _send(run_id, "cancel", reason, None)
+    await _send(run_id, "cancel", reason, None, calling_place(), {})
 
 
-async def _send(run_id: str, kind: str, name: str, payload: Any) -> None:
+async def _send(run_id: str, kind: str, name: str, payload: Any, place: Place, headers: dict[str, str]) -> None:
     run = _writable(f"send a {kind}")
     run.message_count += 1
     number = run.message_count
     run.command(
         ev.MessageRequested,
         (number, kind),
-        lambda now: ev.MessageRequested(now, number, run_id, kind, name, payload),
+        lambda now: ev.MessageRequested(now, number, run_id, kind, name, payload, headers),
+        place=place,
     )
     future = run.futures[f"message:{number}"] = WorkflowFuture(loop=run.loop)
     await future
@@ -191,21 +208,44 @@ def start_child(
     it, the child fails with ``AlreadyRunning``. Its id is the same in every replay. Raises :class:`ChildFailed` when
     awaited, if the child does not succeed.
     """
-    run = _writable("start a child")
+    run, place = _writable("start a child"), calling_place()
+    if not intercepts(run, "start_child"):
+        return _start_child(run, workflow, params or {}, parent_close, key, run.passed, place)
+
+    def start(call: ChildCall) -> ChildHandle:
+        headers = checked_headers(call.headers)
+        return _start_child(run, call.workflow, call.params, call.parent_close, call.key, headers, place)
+
+    call = ChildCall(
+        workflow=workflow, params=dict(params or {}), headers=dict(run.passed), parent_close=parent_close, key=key
+    )
+    return chained(run.code.interceptors.start_child, start)(call)
+
+
+def _start_child(
+    run: CodeRun,
+    workflow: Any,
+    params: dict[str, Any],
+    parent_close: ParentClosePolicy,
+    key: str | None,
+    headers: dict[str, str],
+    place: Place,
+) -> ChildHandle:
     spec = workflow.spec
     name = run.next_name(spec.name)
     at = run.loop.now
     run_id = derived_run_id(run, f"child/{name}", at)
     target = getattr(workflow, "target", None) or f"graph:{spec.name}"
     run.child_code[name] = workflow
-    values = {key: plain(value) for key, value in (params or {}).items()}
+    values = {param: plain(value) for param, value in params.items()}
     run.command(
         ev.ChildStarted,
         name,
         # Derived again: in a fork the event is of another run than the call.
         lambda now: ev.ChildStarted(
-            now, name, derived_run_id(run, f"child/{name}", at), target, values, parent_close, key
+            now, name, derived_run_id(run, f"child/{name}", at), target, values, parent_close, key, headers
         ),
+        place=place,
     )
     run.futures[f"child:{name}"] = WorkflowFuture(loop=run.loop)
     return ChildHandle(run, name, run_id, getattr(workflow, "convert_result", None))

@@ -31,6 +31,7 @@ class StartChild(msgspec.Struct, frozen=True):
     target: str
     params: dict[str, Any]
     key: str | None = None
+    headers: dict[str, str] = {}
 
 
 class SendMessage(msgspec.Struct, frozen=True):
@@ -41,6 +42,7 @@ class SendMessage(msgspec.Struct, frozen=True):
     kind: str
     name: str
     payload: Any
+    headers: dict[str, str] = {}
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -75,9 +77,10 @@ def pending(run: CodeRun) -> list[Any]:
             owed.append(SetTimer(number, due))
     for name, child in run.children.items():
         if child.state is None:
-            owed.append(StartChild(name, child.run_id, child.target, child.params, child.key))
+            owed.append(StartChild(name, child.run_id, child.target, child.params, child.key, child.headers))
     owed.extend(Stop(task) for task in sorted(run.stops))
     owed.extend(
-        SendMessage(number, sent.run_id, sent.kind, sent.name, sent.payload) for number, sent in run.messages.items()
+        SendMessage(number, sent.run_id, sent.kind, sent.name, sent.payload, sent.headers)
+        for number, sent in run.messages.items()
     )
     return owed

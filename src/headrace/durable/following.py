@@ -87,7 +87,10 @@ def next_run(run: CodeRun) -> RunCreated | None:
         "continued" if continued else "retry",
         source_dir=run.source_dir,
         parent=run.parent,
-        signals=[(name, payload) for name, waiting in run.signals.items() for payload in waiting],
+        signals=[
+            *((name, payload) for name, waiting in run.signals.items() for payload in waiting),
+            *((signal.name, signal.payload) for signal in run.early),
+        ],
         chain=run.chain or run.run_id,
         chain_at=run.chain_at,
         key=run.key,
@@ -95,6 +98,7 @@ def next_run(run: CodeRun) -> RunCreated | None:
         memo=run.memo,
         attempt=1 if continued else run.attempt + 1,
         start_at=run.retry_at,
+        headers=run.headers,
     )
 
 

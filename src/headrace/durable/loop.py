@@ -124,6 +124,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """The run whose code this is."""
         self.timer_dropped: Callable[[int], None] = lambda number: None
         """Told when the code no longer wants a numbered timer."""
+        self.set_timer: Callable[[float], float] | None = None
+        """Interceptors of timers: asked for the time at which a timer is to be due."""
         self.place: Callable[[], object] = str
         """``file.py:line`` of the code that is asking, for messages."""
 
@@ -252,6 +254,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
+        if self.set_timer is not None and when > self.now:
+            when = self.set_timer(when)
         timer = WorkflowTimer(when, callback, args, self, context)
         if when <= self.now:
             self._ready.append(timer)

@@ -59,6 +59,8 @@ class CodeNode(msgspec.Struct, gc=False):
     base: TaskSpec
     args: dict[str, Any]
     place: object
+    headers: dict[str, str] | None = None
+    """Those of this call; None: the run's."""
     _spec: TaskSpec | None = None
 
     call: ClassVar[Any] = CONSTANT_CALL
@@ -110,6 +112,7 @@ class Child(msgspec.Struct):
     params: dict[str, Any]
     policy: str
     key: str | None = None
+    headers: dict[str, str] = {}
     state: str | None = None
     output: Any = None
     failure: ev.Failure | None = None
@@ -135,6 +138,7 @@ class CodeRun(Run):
         "details",
         "diverged",
         "diverged_at",
+        "early",
         "finished",
         "futures",
         "handler_error",
@@ -148,6 +152,7 @@ class CodeRun(Run):
         "message_count",
         "messages",
         "next_run",
+        "passed",
         "patches",
         "random",
         "read_only",
@@ -182,6 +187,10 @@ class CodeRun(Run):
         self.commands: deque[Command] = deque()
         self.timers: dict[int, tuple[WorkflowTimer | None, float]] = {}
         self.signals: dict[str, deque[Any]] = {}
+        self.early: list[ev.SignalReceived] = []
+        """Signals that came before the code began and have yet to pass its interceptors."""
+        self.passed: dict[str, str] = {}
+        """Headers that the run's calls inherit."""
         self.waiters: dict[str, deque[WorkflowFuture[Any]]] = {}
         """Who waits for signals, by name, in order."""
         self.seen_keys: set[str] = set()

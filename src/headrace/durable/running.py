@@ -11,14 +11,16 @@ import contextlib
 import contextvars
 import hashlib
 import inspect
+import sys
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.authoring.tasks import TaskFunction, call_interceptor
+from headrace.authoring.tasks import TaskFunction, call_listener
+from headrace.contracts.interceptor import TaskCall, checked_headers
 from headrace.contracts.outcome import encode_output, failure_of
 from headrace.core import events as ev
 from headrace.core.errors import (
@@ -61,13 +63,18 @@ def begin(run: CodeRun) -> None:
     virtual.install(run.code.function)
     run.random = random_of(run)
     run.context = contextvars.Context()  # not the caller's: a replay has another one
-    run.context.run(call_interceptor.set, CodeCalls(run))
+    intercepted = None
+    if run.code.interceptors is not None:
+        from headrace.durable import intercepted  # noqa: PLC0415 - needs what is below, and most programs have none
+    run.context.run(call_listener.set, CodeCalls(run) if intercepted is None else intercepted.calls(run))
     try:
-        coroutine = run.code.start(run.params)
+        coroutine = run.code.start(run.params) if intercepted is None else intercepted.start(run)
     except Exception as error:  # a wrong signature: the run fails with it
         run.finish_with(RunState.FAILED, failure=failure_of(error))
         return
     run.main = run.loop.create_task(coroutine, name="main", context=run.context)
+    if intercepted is not None:
+        intercepted.begun(run)
 
 
 def random_of(run: CodeRun) -> Random:
@@ -273,14 +280,21 @@ def child_error(name: str, child: Child) -> ChildFailed:
     )
 
 
-def run_handler(run: CodeRun, handler: Handler, payload: Any, update: str | None) -> None:
-    """Start the handler of a signal or update as a task of the workflow."""
+def run_handler(
+    run: CodeRun,
+    handler: Handler,
+    payload: Any,
+    update: str | None,
+    invoke: Callable[[Any], Awaitable[Any]] | None = None,
+) -> None:
+    """Start the handler of a signal or update as a task of the workflow; ``invoke`` is the way through interceptors."""
+    call = invoke or handler.invoke
 
     async def handle() -> None:
         output: Any = None
         failure: ev.Failure | None = None
         try:
-            output = plain(await handler.invoke(payload), f"{handler.kind} {handler.name!r} returned a value that")
+            output = plain(await call(payload), f"{handler.kind} {handler.name!r} returned a value that")
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -291,7 +305,12 @@ def run_handler(run: CodeRun, handler: Handler, payload: Any, update: str | None
             name = update
             run.command(ev.UpdateCompleted, name, lambda now: ev.UpdateCompleted(now, name, output, failure))
 
-    task = run.loop.create_task(handle(), name=f"handler-{handler.name}", context=run.context)
+    start_handler(run, handle(), handler.name)
+
+
+def start_handler(run: CodeRun, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    """Run a handler beside the main code; if it raises, the workflow fails."""
+    task = run.loop.create_task(coroutine, name=f"handler-{name}", context=run.context)
     task.add_done_callback(lambda done: _handler_ended(run, done))
 
 
@@ -315,7 +334,7 @@ class CodeCalls:
         if run.read_only:
             raise NotDeterministic(f"a query or validator called task {task.name} at {place}: it may only look")
         number = run.call_count + 1
-        return run.watch(_call_task(run, task, args, kwargs, place, number), task.name, place)
+        return run.watch(call_task(run, task, args, kwargs, place, number), task.name, place)
 
     def map(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Not in code: use ``asyncio.gather``."""
@@ -337,15 +356,22 @@ class CallAgain:
 
 def call_again(coroutine: Any) -> CallAgain | None:
     """How to repeat a call of a task that nobody has awaited yet; None for anything else."""
-    if getattr(coroutine, "cr_code", None) is not _call_task.__code__:
+    if getattr(coroutine, "cr_code", None) not in CALL_CODES:
         return None
     given = inspect.getcoroutinelocals(coroutine)
     return CallAgain(given["task"], given["args"], given["kwargs"]) if "task" in given else None
 
 
-async def _call_task(
-    run: CodeRun, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: Place, number: int
+async def call_task(
+    run: CodeRun,
+    task: TaskFunction[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    place: Place,
+    number: int,
+    intercepted: TaskCall | None = None,
 ) -> Any:
+    """The call of a task, awaited: it owes an attempt from here on. ``intercepted`` is what interceptors made of it."""
     run.watched.pop(number, None)
     known = run.code.task(task)
     step = run.next_name(known.name)
@@ -353,7 +379,12 @@ async def _call_task(
     retries = default_retries.get()
     if retries is not None and task.defaults.get("retries") is None:
         base = msgspec.structs.replace(base, retries=retries)
-    unit = run.add_unit(CodeNode(step, known.index, base, known.given(args, kwargs), place))
+    if intercepted is None:
+        node = CodeNode(step, known.index, base, known.given(args, kwargs), place)
+    else:
+        named = known.named(intercepted.args)
+        node = CodeNode(step, known.index, base, named, place, checked_headers(intercepted.headers))
+    unit = run.add_unit(node)
     unit.state = TaskState.READY
     unit.first_ready_at = run.loop.now
     run.fresh.append(unit)
@@ -367,6 +398,10 @@ async def _call_task(
             await _let_go(run, unit, known.on_cancel, place)
         raise
     return output if known.convert is None else known.convert(output)
+
+
+CALL_CODES = {call_task.__code__}
+"""The code of coroutines that are calls of tasks: :func:`call_again` reads their arguments."""
 
 
 async def _let_go(run: CodeRun, unit: TaskUnit, on_cancel: str, place: Place) -> None:
@@ -401,6 +436,7 @@ def close(run: CodeRun) -> None:
             coroutines.append(coroutine)
     if not coroutines:
         return
+    run.replay_until = sys.maxsize  # what is left of the code is for nobody to hear of
     with looking(run):
         for coroutine in coroutines:
             with contextlib.suppress(BaseException):
@@ -434,7 +470,7 @@ def looking(run: CodeRun) -> Generator[None]:
         run.loop.leave(outer)
 
 
-def ask(run: CodeRun, name: str, payload: Any) -> Any:
+def ask(run: CodeRun, name: str, payload: Any, headers: dict[str, str] | None = None) -> Any:
     """Answer a query from what the code holds now. The run is not changed: whatever the handler asks for is refused."""
     if run.diverged is not None:
         raise InvalidCommand(f"run {run.run_id} cannot answer: its code does not fit its history: {run.diverged}")
@@ -444,7 +480,12 @@ def ask(run: CodeRun, name: str, payload: Any) -> Any:
         raise NotFound(f"the workflow has no query {name!r}; it has: {known}")
     try:
         with looking(run):
-            return plain(run.context.run(handler.answer, payload), f"query {name!r} returned a value that")
+            answer = handler.answer
+            if run.code is not None and run.code.interceptors is not None:
+                from headrace.durable import intercepted  # noqa: PLC0415 - as above
+
+                answer = intercepted.query(run, handler, headers or {})
+            return plain(run.context.run(answer, payload), f"query {name!r} returned a value that")
     except HeadraceError:
         raise
     except Exception as error:

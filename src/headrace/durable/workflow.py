@@ -15,6 +15,7 @@ import msgspec
 from headrace.authoring.convert import to_retries, to_timeouts
 from headrace.authoring.tasks import TaskFunction, script_file
 from headrace.contracts.converters import from_plain
+from headrace.contracts.interceptor import Interceptors
 from headrace.core import spec as core
 from headrace.core.durations import parse_duration
 from headrace.durable.access import run_or_none
@@ -235,6 +236,16 @@ class KnownTask:
         self.on_cancel = task.defaults.get("on_cancel", "try")
         self.convert = shape.convert
 
+    def named(self, args: dict[str, Any]) -> dict[str, Any]:
+        """The same for arguments that have names already."""
+        unknown = args.keys() - self._shape.signature.parameters.keys()
+        if unknown:
+            raise TypeError(f"task {self.name} has no parameter {min(unknown)!r}")
+        return {
+            name: value if type(value) in _SCALARS else plain(value, f"argument {name!r} of {self.name}")
+            for name, value in args.items()
+        }
+
     def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name, as plain values. Raises ``TypeError`` for those that do not fit."""
         shape = self._shape
@@ -255,9 +266,14 @@ class Code:
     """
 
     def __init__(
-        self, function: WorkflowFunction[..., Any], bind: Callable[[core.TaskSpec, TaskFunction[..., Any]], int]
+        self,
+        function: WorkflowFunction[..., Any],
+        bind: Callable[[core.TaskSpec, TaskFunction[..., Any]], int],
+        interceptors: Interceptors | None = None,
     ) -> None:
         self.workflow = function
+        self.interceptors = interceptors if interceptors is not None and interceptors.in_workflows else None
+        """None if nothing of them runs in workflow code."""
         self.function = function.function
         self._bind = bind
         self._tasks: dict[int, tuple[TaskFunction[..., Any], KnownTask]] = {}

@@ -221,7 +221,7 @@ async def _later_signals(node: Node, stored: Stored) -> list[inp.Input]:
     for _, data in stored:
         event = decode_event(data)
         if isinstance(event, ev.SignalReceived):
-            given = inp.Signal(event.name, event.payload, event.key)
+            given = inp.Signal(event.name, event.payload, event.key, event.headers)
             found.append(await payloads.restore_input(given, node.artifacts))
     return found
 

@@ -198,6 +198,7 @@ class Launcher:
                 timeout_seconds=bound,
                 source_dir=run.source_dir,
                 run_tags=run.tags,
+                headers=run.headers if node.headers is None else node.headers,
                 heartbeat_seconds=node.timeouts.heartbeat,
                 heartbeat_details=unit.details,
                 pulse=ticket.beat,

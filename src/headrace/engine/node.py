@@ -306,6 +306,7 @@ class Node:
             key=extras.key,
             attributes=extras.attributes,
             memo=extras.memo,
+            headers=extras.headers,
         )
         if extras.key is None:
             return await self._create(event, binding)

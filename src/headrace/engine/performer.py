@@ -26,7 +26,7 @@ from headrace.durable import effects
 from headrace.durable.run import CodeRun, Update
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
-from headrace.engine.extras import NO_EXTRAS, RunExtras
+from headrace.engine.extras import RunExtras
 from headrace.engine.live import LiveRun
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Performer:
                 source_dir=live.run.source_dir,
                 run_id=run_id,
                 parent=f"{live.run_id}/{effect.child}",
-                extras=NO_EXTRAS if effect.key is None else RunExtras(key=effect.key),
+                extras=RunExtras(key=effect.key, headers=effect.headers),
             )
         except HeadraceError as error:
             if node.broken is None and not node.stopping and not live.closed:
@@ -188,7 +188,7 @@ class Performer:
         payload: dict[str, Any] = {"reason": effect.name}
         if effect.kind == "signal":
             key = f"{live.run_id}/{effect.message}"
-            payload = {"name": effect.name, "payload": effect.payload, "key": key}
+            payload = {"name": effect.name, "payload": effect.payload, "key": key, "headers": effect.headers}
         failure: Failure | None = None
         try:
             await self._node.command(RunId(effect.run_id), effect.kind, payload)

@@ -100,7 +100,7 @@ class BoundHttp:
         import httpx  # noqa: PLC0415
 
         config = self._config
-        if config is None:
+        if config is None or attempt.intercepted:
             config = rendered_config(attempt, HttpConfig)
             problem = _wrong(config)
             if problem is not None:

@@ -138,6 +138,7 @@ class ProcessExecutor:
             "timeout_seconds": attempt.timeout_seconds,
             "source_dir": attempt.source_dir,
             "heartbeat_details": attempt.heartbeat_details,
+            "headers": attempt.headers,
         }
         try:
             body = pickle.dumps((target, attempt.source_dir, args, fields, converters.given()), protocol=5)

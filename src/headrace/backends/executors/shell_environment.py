@@ -52,6 +52,8 @@ def attempt_environment(attempt: Attempt, work_dir: str, output_file: str) -> di
         "HEADRACE_WORK_DIR": work_dir,
         "HEADRACE_OUTPUT": output_file,
     }
+    if attempt.headers:
+        found["HEADRACE_HEADERS"] = json.dumps(attempt.headers, ensure_ascii=False)
     for name, value in attempt.args.items():
         found[argument_variable(name)] = as_text(value)
     return found

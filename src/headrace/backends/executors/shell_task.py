@@ -63,7 +63,9 @@ class BoundShell:
         """Run the command once and read its result. Raises :class:`AttemptError`: ``exit`` with the exit code,
         ``signal``, ``not_found``, ``not_executable``, ``bad_output`` and the like; :class:`SkipTask` for a skip code.
         """
-        config = self._config or rendered_config(attempt, ShellConfig)
+        config = self._config
+        if config is None or attempt.intercepted:
+            config = rendered_config(attempt, ShellConfig)
         context = self._context
         work_dir = context.work_dir(attempt)
         output_file = f"{work_dir}/output"
