@@ -1,7 +1,8 @@
-"""The store: six small contracts over one database.
+"""The store: seven small contracts over one database.
 
 *History* is the truth, *Leases* say who may write it, *Keys* keep one run per business key, the *Inbox* brings what
-comes from outside to a run's owner, *Ready* (:mod:`headrace.contracts.ready`) holds attempts on offer to others, the
+comes from outside to a run's owner, *Ready* (:mod:`headrace.contracts.ready`) holds attempts on offer to others,
+*Locks* (:mod:`headrace.contracts.locks`) are for users and for the election of a leader, the
 *Catalog* answers lists and searches from a projection that is written in the
 same transaction as the events.
 
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headrace.contracts.locks import Locks, Term
 from headrace.contracts.ready import Ready
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 from headrace.core.where import Where
@@ -108,7 +110,9 @@ class InboxRow(msgspec.Struct, frozen=True):
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """One engine process. ``live`` is judged by the database's clock. ``bell`` is an address that wakes it, or ''."""
+    """One engine process. ``live`` is judged by the database's clock. ``bell`` is an address that wakes it, or ''.
+    ``info`` is what it says about itself, see :class:`headrace.contracts.nodes.NodeInfo`. ``asked`` is what it was asked
+    to do (:meth:`Leases.ask_node`), or ''."""
 
     node: NodeId
     epoch: Epoch
@@ -116,6 +120,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     live: bool
     bell: str = ""
     info: dict[str, Any] = {}
+    asked: str = ""
 
 
 class WorkflowRow(msgspec.Struct, frozen=True):
@@ -183,7 +188,8 @@ class Leases(Protocol):
 
     async def join(self, node: NodeId, lease_seconds: float, bell: str, info: dict[str, Any]) -> Epoch:
         """Register a node and take its lease; returns the epoch to write with. Joining again under the same id raises
-        the epoch: the former holder is fenced and its runs become unowned."""
+        the epoch: the former holder is fenced, its runs become unowned and its locks free; what it was asked is
+        forgotten."""
         ...
 
     def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
@@ -192,16 +198,27 @@ class Leases(Protocol):
         ...
 
     async def leave(self, node: NodeId, epoch: Epoch) -> None:
-        """Give up the lease and every run still owned. Idempotent."""
+        """Give up the lease, every run still owned and every lock. Idempotent."""
         ...
 
     async def nodes(self) -> list[NodeRow]:
         """All registered nodes, live or not."""
         ...
 
-    async def expire_lost(self) -> list[NodeId]:
-        """Take the lease of every node whose lease has ended (or whose process is known to be dead): raises its epoch
-        and makes its runs unowned, in one transaction. Returns the nodes that were lost."""
+    async def describe_node(self, node: NodeId, epoch: Epoch, info: dict[str, Any]) -> None:
+        """Replace what a node says about itself. Raises :class:`Fenced`."""
+        ...
+
+    async def ask_node(self, node: NodeId, what: str) -> str | None:
+        """Leave word for a living node, which finds it in its :attr:`NodeRow.asked`; '' takes it back. Returns its bell;
+        None if no such node lives."""
+        ...
+
+    async def expire_lost(self, term: Term | None = None) -> list[NodeId]:
+        """Take the lease of every node whose lease has ended (or whose process is known to be dead): raises its epoch,
+        makes its runs unowned and its locks free, in one transaction. Returns the nodes that were lost.
+
+        With a ``term``, the same transaction checks it: raises :class:`NotLeader` if a higher one was given."""
         ...
 
     async def claim(
@@ -271,9 +288,9 @@ class Catalog(Protocol):
         """The latest version of every workflow name, by name."""
         ...
 
-    async def delete_runs(self, ended_before: float, limit: int = 500) -> list[RunId]:
+    async def delete_runs(self, ended_before: float, limit: int = 500, term: Term | None = None) -> list[RunId]:
         """Delete up to ``limit`` finished, unowned runs that ended before that time, with their events and inbox rows
-        (retention). Returns their ids."""
+        (retention). Returns their ids. Raises :class:`NotLeader` like :meth:`Leases.expire_lost`."""
         ...
 
     async def now(self) -> float:
@@ -294,8 +311,8 @@ class TaskTransactions(Protocol):
         ...
 
 
-class Store(History, Leases, Keys, Inbox, Ready, Catalog, Protocol):
-    """All six contracts over one database."""
+class Store(History, Leases, Locks, Keys, Inbox, Ready, Catalog, Protocol):
+    """All seven contracts over one database."""
 
     url: str
 

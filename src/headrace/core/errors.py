@@ -137,6 +137,10 @@ class Fenced(StoreError):
     """This node no longer owns its runs: its lease ended and its epoch was raised. It must drop them."""
 
 
+class NotLeader(StoreError):
+    """This node does not lead any more: another one was given a higher term. What it wanted to do was not done."""
+
+
 class HistoryConflict(StoreError):
     """An event with that (run, seq) exists already with other content: two writers; the later one is wrong."""
 
@@ -178,6 +182,36 @@ class RunCancelled(HeadraceError):
 
 class InvalidTransition(HeadraceError):
     """A defect in Headrace or a damaged history: an event does not fit the state it meets. Carries the story."""
+
+
+# ---- locks -------------------------------------------------------------------------------------------------------
+
+
+class LockNotFree(HeadraceError):
+    """Somebody else had the lock for longer than the caller wanted to wait. ``name`` is the lock, ``node`` who has it."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, name: str, node: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+        self.node = node
+
+
+class LockLost(HeadraceError):
+    """A lock was lost while it was held: it could not be renewed in time, or the node lost its lease. Another holder may
+    be at work. ``name`` and ``token`` are those of the lock."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, name: str, token: int) -> None:
+        super().__init__(message, hint="stop what the lock protects; writes that carry the token can be refused by it")
+        self.name = name
+        self.token = token
+
+
+class LockMisused(HeadraceError):
+    """A lock was asked for in a way that cannot work: one that is held already, from workflow code, with a bad name."""
 
 
 # ---- code workflows ------------------------------------------------------------------------------------------------

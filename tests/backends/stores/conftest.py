@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("headrace.testing.store_conformance")
+pytest.register_assert_rewrite("headrace.testing.store_conformance", "headrace.testing.lock_conformance")
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: what lies beside the tests is imported by name
 
 from postgres_server import PostgresServer, postgres_folder  # noqa: E402

@@ -57,7 +57,7 @@ class TestLocks:
             assert await asyncio.to_thread(late.store.renew, late.name, late.epoch, 5.0)
             await stage.advance(6)
             takeover = asyncio.create_task(heir.store.expire_lost())
-            await harness.until_blocked("expire_lost_1")
+            await harness.until_blocked("expire_lost_2")
             assert not flush.done()
         await flush
         assert await takeover == ["a"]
@@ -74,7 +74,7 @@ class TestLocks:
         await stage.advance(6)
         async with holding(harness, R1):
             takeover = asyncio.create_task(heir.store.expire_lost())
-            await harness.until_blocked("expire_lost_1")  # it has the node and wants the run
+            await harness.until_blocked("expire_lost_2")  # it has the node and wants the run
             flush = asyncio.create_task(late.go_on(R1, 2))
             await harness.until_blocked("flush_1")
         assert await takeover == ["a"]

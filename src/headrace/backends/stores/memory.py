@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from headrace.backends.stores.memory_named_locks import NamedLocks
 from headrace.backends.stores.memory_ready import MemoryReady, ReadyRow
+from headrace.contracts.locks import LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, RunUpdate, WorkflowRow
 from headrace.core.errors import Fenced, HistoryConflict, NotFound
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
@@ -31,6 +33,7 @@ class _Node(msgspec.Struct):
     lost: bool
     bell: str
     info: dict[str, Any]
+    asked: str = ""
 
 
 class MemoryDatabase:
@@ -47,6 +50,7 @@ class MemoryDatabase:
         self.keys: dict[tuple[str, str], tuple[RunId, NodeId, Epoch]] = {}
         """The latest run of every business key, and under which right it was created."""
         self.ready: dict[str, ReadyRow] = {}  # in the order of offers
+        self.named_locks = NamedLocks()
         self.last_epoch = 0
         self.last_message = 0
         self.claimable: set[RunId] = set()
@@ -60,19 +64,25 @@ class MemoryDatabase:
             self.claimable.discard(run.run_id)
 
     def disown_all(self, node: NodeId) -> None:
-        """Make a node's runs unowned."""
+        """Make a node's runs unowned and its locks free."""
         for run in self.runs.values():
             if run.owner == node:
                 run.owner = None
                 self.index(run)
+        self.named_locks.drop_node(node)
 
     def is_live(self, node: NodeId | None) -> bool:
         """Whether a node's lease runs."""
         row = self.nodes.get(node) if node is not None else None
         return row is not None and not row.lost and row.expires_at > self.clock()
 
+    def lease_end(self, node: NodeId, epoch: Epoch) -> float:
+        """When the lease ends that a node holds under that epoch; 0 if it holds none."""
+        row = self.nodes.get(node)
+        return row.expires_at if row is not None and row.epoch == epoch and not row.lost else 0.0
+
     def next_epoch(self) -> Epoch:
-        """Epochs come from one counter, so they never return."""
+        """Epochs come from one counter, so they never return; so do the tokens of locks."""
         self.last_epoch += 1
         return Epoch(self.last_epoch)
 
@@ -229,14 +239,31 @@ class MemoryStore(MemoryReady):
         base = self.database
         with base.lock:
             return [
-                NodeRow(node, row.epoch, row.expires_at, base.is_live(node), row.bell, _copy(row.info))
+                NodeRow(node, row.epoch, row.expires_at, base.is_live(node), row.bell, _copy(row.info), row.asked)
                 for node, row in sorted(base.nodes.items())
             ]
 
-    async def expire_lost(self) -> list[NodeId]:
+    async def describe_node(self, node: NodeId, epoch: Epoch, info: dict[str, Any]) -> None:
         """See the contract."""
         base = self.database
         with base.lock:
+            base.check_fence(node, epoch)
+            base.nodes[node].info = _copy(info)
+
+    async def ask_node(self, node: NodeId, what: str) -> str | None:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            if not base.is_live(node):
+                return None
+            base.nodes[node].asked = what
+            return base.nodes[node].bell
+
+    async def expire_lost(self, term: Term | None = None) -> list[NodeId]:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            base.named_locks.check_term(term)
             lost = sorted(node for node, row in base.nodes.items() if not row.lost and not base.is_live(node))
             for node in lost:
                 base.nodes[node].lost = True
@@ -279,6 +306,36 @@ class MemoryStore(MemoryReady):
                 if run is not None and run.owner == node:
                     run.owner = None
                     base.index(run)
+
+    # ---- locks ---------------------------------------------------------------------------------------------------
+
+    async def take_lock(self, claim: LockClaim) -> LockTurn:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            base.check_fence(claim.node, claim.epoch)
+            return base.named_locks.take(claim, base.clock(), base.lease_end, base.next_epoch)
+
+    def renew_locks(self, node: NodeId, epoch: Epoch, renewals: Sequence[LockRenewal]) -> list[bool]:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            row = base.nodes.get(node)
+            held = row is not None and row.epoch == epoch and not row.lost
+            return [held and base.named_locks.renew(renewal, base.clock()) for renewal in renewals]
+
+    async def release_lock(self, name: str, holder: str) -> str:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            heir = base.named_locks.release(name, holder, base.clock(), base.lease_end)
+            return base.nodes[heir].bell if heir is not None else ""
+
+    async def locks(self) -> list[LockRow]:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            return base.named_locks.rows(base.clock(), base.lease_end)
 
     # ---- keys ----------------------------------------------------------------------------------------------------
 
@@ -403,10 +460,11 @@ class MemoryStore(MemoryReady):
             latest = {row.name: row for row in self.database.workflows.values()}
         return [latest[name] for name in sorted(latest)]
 
-    async def delete_runs(self, ended_before: float, limit: int = 500) -> list[RunId]:
+    async def delete_runs(self, ended_before: float, limit: int = 500, term: Term | None = None) -> list[RunId]:
         """See the contract."""
         base = self.database
         with base.lock:
+            base.named_locks.check_term(term)
             ended = (
                 (run.ended_at, run.run_id)
                 for run in base.runs.values()

@@ -32,6 +32,7 @@ from headrace.backends.stores.postgres_history import (
 from headrace.backends.stores.postgres_renewal import Renewal
 from headrace.backends.stores.postgres_schema import prepare_database
 from headrace.backends.stores.postgres_url import place_of_url
+from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.core.errors import NotFound, StoreError
@@ -170,7 +171,7 @@ class PostgresStore:
 
     async def join(self, node: NodeId, lease_seconds: float, bell: str, info: dict[str, Any]) -> Epoch:
         """See the contract."""
-        return Epoch(await self._value("join_1", node, lease_seconds, bell, msgspec.json.encode(info).decode()))
+        return Epoch(await self._value("join_2", node, lease_seconds, bell, msgspec.json.encode(info).decode()))
 
     def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
         """See the contract. Waits at most a third of the lease for the database."""
@@ -178,16 +179,24 @@ class PostgresStore:
 
     async def leave(self, node: NodeId, epoch: Epoch) -> None:
         """See the contract."""
-        await self._value("leave_1", node, epoch, repeatable=True)
+        await self._value("leave_2", node, epoch, repeatable=True)
         self._claims.pop((node, epoch), None)
 
     async def nodes(self) -> list[NodeRow]:
         """See the contract. Nodes that were lost stay listed for a day."""
         return [catalog.node_row(row) for row in await self._rows(catalog.SELECT_NODES)]
 
-    async def expire_lost(self) -> list[NodeId]:
+    async def describe_node(self, node: NodeId, epoch: Epoch, info: dict[str, Any]) -> None:
         """See the contract."""
-        return [NodeId(node) for node in await self._value("expire_lost_1")]
+        await self._value("describe_node_1", node, epoch, msgspec.json.encode(info).decode(), repeatable=True)
+
+    async def ask_node(self, node: NodeId, what: str) -> str | None:
+        """See the contract."""
+        return await self._value("ask_node_1", node, what, repeatable=True)
+
+    async def expire_lost(self, term: Term | None = None) -> list[NodeId]:
+        """See the contract."""
+        return [NodeId(node) for node in await self._value("expire_lost_2", *_term(term))]
 
     async def claim(
         self, node: NodeId, epoch: Epoch, limit: int, run_ids: Sequence[RunId] | None = None
@@ -205,6 +214,37 @@ class PostgresStore:
     async def release(self, node: NodeId, epoch: Epoch, run_ids: Sequence[RunId]) -> None:
         """See the contract."""
         await self._value("release_1", node, epoch, list(run_ids), repeatable=True)
+
+    # ---- locks ---------------------------------------------------------------------------------------------------
+
+    async def take_lock(self, claim: LockClaim) -> LockTurn:
+        """See the contract."""
+        found = await self._row(
+            "SELECT * FROM {schema}.take_lock_1($1, $2, $3, $4, $5, $6, $7)",
+            *(claim.name, claim.holder, claim.node, claim.epoch, claim.ttl_seconds, claim.queue, PLACE_SECONDS),
+        )
+        return LockTurn(*found)
+
+    def renew_locks(self, node: NodeId, epoch: Epoch, renewals: Sequence[LockRenewal]) -> list[bool]:
+        """See the contract. Waits at most a third of the shortest time for the database."""
+        if not renewals:
+            return []
+        text = call_text(self._schema, "renew_locks_1", 6)
+        columns = [list(column) for column in zip(*map(msgspec.structs.astuple, renewals), strict=True)]
+
+        async def work(connection: Connection) -> set[int]:
+            return set(await connection.fetchval(text, node, epoch, *columns))
+
+        kept = self._ready().renewal.call(work, min(renewal.ttl_seconds for renewal in renewals) / 3)
+        return [place in kept for place in range(1, len(renewals) + 1)]
+
+    async def release_lock(self, name: str, holder: str) -> str:
+        """See the contract."""
+        return await self._value("release_lock_1", name, holder, repeatable=True)
+
+    async def locks(self) -> list[LockRow]:
+        """See the contract."""
+        return [LockRow(*row) for row in await self._rows(catalog.SELECT_LOCKS)]
 
     # ---- keys ----------------------------------------------------------------------------------------------------
 
@@ -328,10 +368,10 @@ class PostgresStore:
         text = SELECT_WORKFLOW.replace("SELECT", "SELECT DISTINCT ON (name)", 1)
         return [workflow_row(row) for row in await self._rows(f"{text} ORDER BY name, put_number DESC")]
 
-    async def delete_runs(self, ended_before: float, limit: int = 500) -> list[RunId]:
+    async def delete_runs(self, ended_before: float, limit: int = 500, term: Term | None = None) -> list[RunId]:
         """See the contract. The runs are gone in one transaction; their events follow in small ones. If that is cut
         short, the next call goes on with it."""
-        deleted = await self._value("delete_runs_1", ended_before, max(limit, 0))
+        deleted = await self._value("delete_runs_2", ended_before, max(limit, 0), *_term(term))
         while await self._value("delete_events_1", catalog.EVENTS_PER_DELETE):
             pass
         return [RunId(run_id) for run_id in deleted]
@@ -339,6 +379,10 @@ class PostgresStore:
     async def now(self) -> float:
         """See the contract."""
         return (await self._row("SELECT {schema}.clock_seconds()"))[0]
+
+
+def _term(term: Term | None) -> tuple[str | None, int | None]:
+    return (None, None) if term is None else (term.authority, term.number)
 
 
 __all__ = ["PostgresStore"]

@@ -28,8 +28,14 @@ SELECT_WAITING_RUNS = """
 SELECT inbox.run_id FROM {schema}.inbox JOIN {schema}.runs USING (run_id) WHERE runs.owner IS NULL
 GROUP BY inbox.run_id ORDER BY min(inbox.id) LIMIT $1"""
 SELECT_NODES = """
-SELECT node, epoch, expires_at, lost_at IS NULL AND expires_at > {schema}.clock_seconds(), bell, info
+SELECT node, epoch, expires_at, lost_at IS NULL AND expires_at > {schema}.clock_seconds(), bell, info, asked
 FROM {schema}.nodes ORDER BY node"""
+SELECT_LOCKS = """
+SELECT name, token, holder, node, taken_at, expires_at,
+    (SELECT count(*) FROM {schema}.lock_waiters AS waiter WHERE waiter.name = locks.name
+        AND least(waiter.expires_at, {schema}.lease_end_1(waiter.node, waiter.epoch)) > {schema}.clock_seconds())
+FROM {schema}.locks WHERE least(expires_at, {schema}.lease_end_1(node, epoch)) > {schema}.clock_seconds()
+ORDER BY name"""
 SELECT_KEY_HOLDER = """
 SELECT runs.run_id, runs.state FROM {schema}.run_keys JOIN {schema}.runs ON runs.run_id = run_keys.run_id
 WHERE run_keys.workflow = $1 AND run_keys.key = $2"""
@@ -126,5 +132,5 @@ def inbox_row(values: Sequence[Any]) -> InboxRow:
 
 def node_row(values: Sequence[Any]) -> NodeRow:
     """One node."""
-    node, epoch, expires_at, live, bell, info = values
-    return NodeRow(NodeId(node), Epoch(epoch), expires_at, live, bell, msgspec.json.decode(info))
+    node, epoch, expires_at, live, bell, info, asked = values
+    return NodeRow(NodeId(node), Epoch(epoch), expires_at, live, bell, msgspec.json.decode(info), asked)

@@ -9,6 +9,7 @@ from headrace.core.errors import (
     HeadraceError,
     HistoryConflict,
     NotFound,
+    NotLeader,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -49,6 +50,8 @@ def translated(error: BaseException, place: str) -> HeadraceError:
         return HistoryConflict(text, hint="drop the run and read its history again")
     if code == "HR003":
         return NotFound(text)
+    if code == "HR004":
+        return NotLeader(text, hint="stand for election again")
     if code in GONE or code in _BUSY or code.startswith("08"):
         return StoreUnavailable(
             f"the database {place} cannot do this now ({text})", hint="it is tried again; look at the server's log"

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TypeVar
 
 from headrace.backends.stores.postgres_connections import Connection, connect, hang_up, rows_affected
 from headrace.backends.stores.postgres_errors import DRIVER_ERRORS, translated
 from headrace.backends.stores.postgres_url import Place
 from headrace.core.errors import StoreUnavailable
 from headrace.core.ids import Epoch, NodeId
+
+T = TypeVar("T")
 
 _GRACE_SECONDS = 1.0
 
@@ -32,11 +36,17 @@ class Renewal:
 
     def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
         """Extend a lease; False if it is not held. Waits at most a third of the lease. Raises Headrace's errors."""
-        patience = lease_seconds / 3
+
+        async def work(connection: Connection) -> bool:
+            return rows_affected(await connection.execute(self._statement, node, epoch, lease_seconds)) == 1
+
+        return self.call(work, lease_seconds / 3)
+
+    def call(self, work: Callable[[Connection], Awaitable[T]], patience: float) -> T:
+        """Do something else over the same connection, one after the other. Waits at most ``patience`` seconds. Raises
+        Headrace's errors."""
         with self._turn:
-            future = asyncio.run_coroutine_threadsafe(
-                self._renew(node, epoch, lease_seconds, patience), self._running()
-            )
+            future = asyncio.run_coroutine_threadsafe(self._call(work, patience), self._running())
             try:
                 return future.result(patience + _GRACE_SECONDS)
             except FutureTimeout:
@@ -50,13 +60,12 @@ class Renewal:
             self._thread.start()
         return self._loop
 
-    async def _renew(self, node: NodeId, epoch: Epoch, lease_seconds: float, patience: float) -> bool:
+    async def _call(self, work: Callable[[Connection], Awaitable[T]], patience: float) -> T:
         try:
             async with asyncio.timeout(patience):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await connect(self._place)
-                status = await self._connection.execute(self._statement, node, epoch, lease_seconds)
-                return rows_affected(status) == 1
+                return await work(self._connection)
         except (*DRIVER_ERRORS, ValueError) as error:
             self._drop()
             raise translated(error, self._place.shown) from error

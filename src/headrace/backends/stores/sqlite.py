@@ -31,6 +31,7 @@ from headrace.backends.stores import (
     sqlite_inbox,
     sqlite_keys,
     sqlite_leases,
+    sqlite_named_locks,
     sqlite_ready,
 )
 from headrace.backends.stores.sqlite_connection import (
@@ -52,6 +53,7 @@ from headrace.backends.stores.sqlite_pace import Pace
 from headrace.backends.stores.sqlite_schema import prepare_database
 from headrace.backends.stores.sqlite_thread import ConnectionThread
 from headrace.backends.stores.sqlite_transact import Transaction
+from headrace.contracts.locks import STORE, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.core.errors import StoreError
@@ -291,11 +293,28 @@ class SqliteStore:
         """See the contract. Nodes that were lost stay listed for a day."""
         return await self._read(lambda db: sqlite_leases.nodes(db, self._clock()))
 
-    async def expire_lost(self) -> list[NodeId]:
+    async def describe_node(self, node: NodeId, epoch: Epoch, info: dict[str, Any]) -> None:
+        """See the contract."""
+        await self._write(sqlite_leases.describe, node, epoch, info)
+
+    async def ask_node(self, node: NodeId, what: str) -> str | None:
+        """See the contract."""
+        return await self._write(lambda db: sqlite_leases.ask(db, node, what, self._clock()))
+
+    async def expire_lost(self, term: Term | None = None) -> list[NodeId]:
         """See the contract. A process that was killed is recognised at once by its lock file."""
-        if not await self._read(lambda db: sqlite_leases.anyone_lost(db, self._locks, self._clock())):
+
+        def work(db: sqlite3.Connection) -> list[NodeId]:
+            sqlite_named_locks.check_term(db, term)
+            return sqlite_leases.expire_lost(db, self._locks, self._clock())
+
+        def look(db: sqlite3.Connection) -> bool:
+            return sqlite_leases.anyone_lost(db, self._locks, self._clock())
+
+        # A term of another authority is remembered, so that a lower one is refused from then on.
+        if (term is None or term.authority == STORE) and not await self._read(look):
             return []
-        return await self._write(lambda db: sqlite_leases.expire_lost(db, self._locks, self._clock()))
+        return await self._write(work)
 
     async def claim(
         self, node: NodeId, epoch: Epoch, limit: int, run_ids: Sequence[RunId] | None = None
@@ -308,6 +327,33 @@ class SqliteStore:
     async def release(self, node: NodeId, epoch: Epoch, run_ids: Sequence[RunId]) -> None:
         """See the contract."""
         await self._write(sqlite_leases.release, node, epoch, run_ids)
+
+    # ---- locks ---------------------------------------------------------------------------------------------------
+
+    async def take_lock(self, claim: LockClaim) -> LockTurn:
+        """See the contract."""
+        found = None
+        if not claim.queue:
+            found = await self._read(lambda db: sqlite_named_locks.elsewhere(db, self._locks, claim, self._clock()))
+        return found or await self._write(lambda db: sqlite_named_locks.take(db, self._locks, claim, self._clock()))
+
+    def renew_locks(self, node: NodeId, epoch: Epoch, renewals: Sequence[LockRenewal]) -> list[bool]:
+        """See the contract. Waits at most a third of the shortest time for SQLite's lock."""
+        if not renewals:
+            return []
+        with self._renewing:
+            db = self._ready().renewer
+            patience = min(self._busy_seconds, min(renewal.ttl_seconds for renewal in renewals) / 3)
+            with self._gate.first(), translating(str(self._path)), writing(db, patience):
+                return sqlite_named_locks.renew(db, node, epoch, renewals, self._clock())
+
+    async def release_lock(self, name: str, holder: str) -> str:
+        """See the contract."""
+        return await self._write(lambda db: sqlite_named_locks.release(db, self._locks, name, holder, self._clock()))
+
+    async def locks(self) -> list[LockRow]:
+        """See the contract."""
+        return await self._read(lambda db: sqlite_named_locks.rows(db, self._locks, self._clock()))
 
     # ---- keys ----------------------------------------------------------------------------------------------------
 
@@ -456,10 +502,15 @@ class SqliteStore:
         """See the contract."""
         return await self._read(sqlite_history.workflows)
 
-    async def delete_runs(self, ended_before: float, limit: int = 500) -> list[RunId]:
+    async def delete_runs(self, ended_before: float, limit: int = 500, term: Term | None = None) -> list[RunId]:
         """See the contract. The runs are gone in one transaction; their events follow in small ones, between which
         commits take their turn. If that is cut short, the next call goes on with it."""
-        deleted = await self._write(sqlite_catalog.delete_rows, ended_before, limit)
+
+        def work(db: sqlite3.Connection) -> list[RunId]:
+            sqlite_named_locks.check_term(db, term)
+            return sqlite_catalog.delete_rows(db, ended_before, limit)
+
+        deleted = await self._write(work)
         while await self._write(sqlite_catalog.delete_events):
             pass
         return deleted

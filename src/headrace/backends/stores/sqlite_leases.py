@@ -24,7 +24,7 @@ LOST_KEPT_SECONDS = 24 * 3600.0
 _PUT_NODE = """
 INSERT INTO nodes (node, epoch, expires_at, lost_at, bell, info) VALUES (?, ?, ?, NULL, ?, ?)
 ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch, expires_at = excluded.expires_at, lost_at = NULL,
-                                 bell = excluded.bell, info = excluded.info"""
+                                 bell = excluded.bell, info = excluded.info, asked = ''"""
 
 # Due timers first: there are only as many as have come due, so they cannot starve the others for long, while a
 # steady stream of new runs could starve them.
@@ -34,13 +34,17 @@ _SELECT_READY = """
 SELECT run_id FROM runs WHERE owner IS NULL AND ended_at IS NULL AND wake_at IS NULL ORDER BY run_id LIMIT ?"""
 
 
-def _next_epoch(db: sqlite3.Connection) -> Epoch:
+def next_epoch(db: sqlite3.Connection) -> Epoch:
+    """A number that was never given before: for epochs, the tokens of locks, and places in lines."""
     db.execute("UPDATE epochs SET last = last + 1 WHERE id = 1")
     return Epoch(db.execute("SELECT last FROM epochs WHERE id = 1").fetchone()[0])
 
 
 def _disown_all(db: sqlite3.Connection, node: str) -> None:
+    """Make a node's runs unowned and its locks free."""
     db.execute("UPDATE runs SET owner = NULL WHERE owner = ?", (node,))
+    db.execute("DELETE FROM locks WHERE node = ?", (node,))
+    db.execute("DELETE FROM lock_waiters WHERE node = ?", (node,))
 
 
 def join(
@@ -55,7 +59,7 @@ def join(
 ) -> tuple[Epoch, NodeLock]:
     """Take a node's lease and lock under a new epoch; whoever held it before is fenced."""
     before = db.execute("SELECT epoch FROM nodes WHERE node = ?", (node,)).fetchone()
-    epoch = _next_epoch(db)
+    epoch = next_epoch(db)
     db.execute(_PUT_NODE, (node, epoch, now + lease_seconds, bell, msgspec.json.encode(info).decode()))
     _disown_all(db, node)
     db.execute("DELETE FROM nodes WHERE lost_at < ?", (now - LOST_KEPT_SECONDS,))
@@ -89,13 +93,29 @@ def leave(db: sqlite3.Connection, node: NodeId, epoch: Epoch) -> None:
 def nodes(db: sqlite3.Connection, now: float) -> list[NodeRow]:
     """All nodes, by name."""
     rows = db.execute(
-        "SELECT node, epoch, expires_at, lost_at IS NULL AND expires_at > ?, bell, info FROM nodes ORDER BY node",
+        "SELECT node, epoch, expires_at, lost_at IS NULL AND expires_at > ?, bell, info, asked FROM nodes ORDER BY node",
         (now,),
     )
     return [
-        NodeRow(NodeId(node), Epoch(epoch), expires_at, bool(live), bell, msgspec.json.decode(info))
-        for node, epoch, expires_at, live, bell, info in rows
+        NodeRow(NodeId(node), Epoch(epoch), expires_at, bool(live), bell, msgspec.json.decode(info), asked)
+        for node, epoch, expires_at, live, bell, info, asked in rows
     ]
+
+
+def describe(db: sqlite3.Connection, node: NodeId, epoch: Epoch, info: dict[str, Any]) -> None:
+    """Replace what a node says about itself."""
+    check_fence(db, node, epoch)
+    db.execute("UPDATE nodes SET info = ? WHERE node = ?", (msgspec.json.encode(info).decode(), node))
+
+
+def ask(db: sqlite3.Connection, node: NodeId, what: str, now: float) -> str | None:
+    """Leave word for a living node; its bell."""
+    changed = db.execute(
+        "UPDATE nodes SET asked = ? WHERE node = ? AND lost_at IS NULL AND expires_at > ?", (what, node, now)
+    )
+    if changed.rowcount == 0:
+        return None
+    return db.execute("SELECT bell FROM nodes WHERE node = ?", (node,)).fetchone()[0]
 
 
 def expire_lost(db: sqlite3.Connection, locks: NodeLocks, now: float) -> list[NodeId]:
@@ -105,7 +125,7 @@ def expire_lost(db: sqlite3.Connection, locks: NodeLocks, now: float) -> list[No
     for node, epoch, expires_at in held:
         if expires_at > now and not locks.is_dead(node, epoch):
             continue
-        db.execute("UPDATE nodes SET epoch = ?, lost_at = ? WHERE node = ?", (_next_epoch(db), now, node))
+        db.execute("UPDATE nodes SET epoch = ?, lost_at = ? WHERE node = ?", (next_epoch(db), now, node))
         _disown_all(db, node)
         locks.remove(node, epoch)
         lost.append(node)
