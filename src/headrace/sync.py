@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self
 
 from headrace.assembly import STORE_DEFAULT
 from headrace.assembly import Headrace as AsyncHeadrace
@@ -21,7 +21,18 @@ from headrace.contracts.execution import LogEntry
 from headrace.contracts.store import RunRow, Store
 from headrace.core.errors import EngineStopped
 from headrace.core.view import RunView
+from headrace.durable.workflow import WorkflowFunction
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")  # a default is for type checkers, and newer Pythons
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -86,6 +97,10 @@ class Headrace:
         """Start a run; durable on return. See :meth:`headrace.client.client.Client.run`."""
         return RunHandle(self, self._call(self._inner.run(workflow, params, tags=tags)))
 
+    def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+        """Start a run of a code workflow with its own arguments. See :meth:`headrace.client.client.Client.start`."""
+        return RunHandle(self, self._call(self._inner.start(workflow, *args, **kwargs)))
+
     def get(self, run_id: str) -> RunHandle:
         """A run by its id or the beginning of it."""
         return RunHandle(self, self._call(self._inner.get(run_id)))
@@ -103,10 +118,10 @@ class Headrace:
         return self._call(coroutine)
 
 
-class RunHandle:
+class RunHandle(Generic[R]):
     """One run; see :class:`headrace.client.handle.RunHandle`."""
 
-    def __init__(self, owner: Headrace, inner: AsyncRunHandle) -> None:
+    def __init__(self, owner: Headrace, inner: AsyncRunHandle[R]) -> None:
         self._owner = owner
         self._inner = inner
         self.id = inner.id
@@ -118,8 +133,8 @@ class RunHandle:
         """Wait for the run's end."""
         return self._owner.call(self._inner.wait(timeout))
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the run's end and return its output."""
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the run's end and return its output. See :meth:`headrace.client.handle.RunHandle.result`."""
         return self._owner.call(self._inner.result(timeout))
 
     def show(self, *, items: bool = False) -> RunView:

@@ -80,7 +80,10 @@ def test_parameters_and_results_of_workflows(tmp_path: Path) -> None:
         async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[parent, child], converters=[Fractions()]) as hr:
             order = Order(id=7, placed="2026-02-28")  # type: ignore[arg-type]
             run = await hr.start(parent, order, numpy.ones((2, 2)))
-            assert await run.result() == {"id": 7, "placed": "2026-02-28", "lines": []}
+            result = await run.result()
+            assert (type(result), result.id, str(result.placed)) == (Order, 7, "2026-02-28")
+            again = await (await hr.get(run.id)).result()
+            assert again == {"id": 7, "placed": "2026-02-28", "lines": []}, "by its id alone: plain values"
             assert await hr.query(run.id, "total") == 4.0
 
     play(test)

@@ -20,6 +20,7 @@ from headrace.core.suggest import did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 Options = TypeVar("Options", bound="NodeOptions")
 
 Duration = str | float | datetime.timedelta
@@ -76,21 +77,21 @@ call_listener: ContextVar[CallListener | None] = ContextVar("headrace_call_liste
 """Who listens to calls of task functions in this context; None: they just run."""
 
 
-class TaskFunction(Generic[P, R]):
+class TaskFunction(Generic[P, R_co]):
     """A function that can be a task.
 
     ``defaults`` are the options given to the decorator; ``target`` is the name by which other processes import it:
     ``module:qualname``, or ``path/file.py:qualname`` when its module is a script.
     """
 
-    def __init__(self, function: Callable[P, R], defaults: TaskOptions) -> None:
+    def __init__(self, function: Callable[P, R_co], defaults: TaskOptions) -> None:
         if not callable(function):
             raise TypeError(f"@task decorates a function, not {function!r}")
         self.__headrace_function__ = function
         self.defaults = defaults
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function; or, where somebody listens, become a task."""
         listener = call_listener.get()
         if listener is None:
@@ -109,7 +110,7 @@ class TaskFunction(Generic[P, R]):
             raise TypeError(f"{message}: call it inside `with dag(...)`")
         return listener.map(self, args, kwargs)
 
-    def options(self, **options: Unpack[TaskOptions]) -> TaskFunction[P, R]:
+    def options(self, **options: Unpack[TaskOptions]) -> TaskFunction[P, R_co]:
         """The same function with other options, for one call: ``load.options(id="load_eu", retries=5)(rows)``."""
         merged: TaskOptions = {**self.defaults, **checked_options(options)}
         return TaskFunction(self.__headrace_function__, merged)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -99,6 +99,23 @@ class Client:
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
+    @overload
+    async def run(
+        self,
+        workflow: WorkflowFunction[..., R],
+        params: Mapping[str, Any] | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        from_strings: bool | AbstractSet[str] = False,
+        trigger: str = "manual",
+        run_id: str | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "fail",
+        on_reuse: OnReuse = "allow",
+        attributes: Mapping[str, Any] | None = None,
+        memo: Mapping[str, Any] | None = None,
+    ) -> RunHandle[R]: ...
+    @overload
     async def run(
         self,
         workflow: Workflow,
@@ -113,7 +130,22 @@ class Client:
         on_reuse: OnReuse = "allow",
         attributes: Mapping[str, Any] | None = None,
         memo: Mapping[str, Any] | None = None,
-    ) -> RunHandle:
+    ) -> RunHandle[Any]: ...
+    async def run(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        from_strings: bool | AbstractSet[str] = False,
+        trigger: str = "manual",
+        run_id: str | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "fail",
+        on_reuse: OnReuse = "allow",
+        attributes: Mapping[str, Any] | None = None,
+        memo: Mapping[str, Any] | None = None,
+    ) -> RunHandle[Any]:
         """Start a run. On return it is durable: it will reach a final state whatever happens to this process.
 
         ``params`` are checked against the workflow's; with ``from_strings`` texts are converted (command lines), all of
@@ -131,9 +163,10 @@ class Client:
             )
             return await settle(self, create, self.get, options)
 
-        return await self._start(workflow, params, options, begin)
+        handle = await self._start(workflow, params, options, begin)
+        return handle.returning(workflow.convert_result) if isinstance(workflow, WorkflowFunction) else handle
 
-    async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle:
+    async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run of a code workflow with its own arguments, checked by the type checker. ``workflow.options(...)``
         carries a key, tags and the like. See :meth:`run`."""
         options = workflow.start_options
@@ -141,7 +174,8 @@ class Client:
         async def begin(found: _Found, call: StartCall) -> RunHandle:
             return await settle(self, await self._creator(found, call, options), self.get, options)
 
-        return await self._start(workflow, workflow.bind(*args, **kwargs), options, begin)
+        handle = await self._start(workflow, workflow.bind(*args, **kwargs), options, begin)
+        return handle.returning(workflow.convert_result)
 
     async def signal_with_start(
         self,

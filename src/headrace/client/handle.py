@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Generic
 
 from headrace.core.errors import EngineStopped, Fenced, HeadraceError, NotFound, RunCancelled, RunFailed
 from headrace.core.events import Failure
@@ -16,7 +16,15 @@ from headrace.core.view import RunView
 from headrace.engine.live import LiveRun
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from headrace.client.client import Client
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")  # a default is for type checkers, and newer Pythons
 
 POLL_SECONDS_MIN = 0.05
 POLL_SECONDS_MAX = 1.0
@@ -24,15 +32,23 @@ WATCH_PAUSES = 9
 """A watcher rests this many times as long as its last look took."""
 
 
-class RunHandle:
-    """A run. Works the same whether this process owns the run or another does; only then the end is noticed by polling.
+class RunHandle(Generic[R]):
+    """A run, with the type of its result as far as it is known. Works the same whether this process owns the run or
+    another does; only then the end is noticed by polling.
 
     All methods are safe to cancel; cancelling a wait does not cancel the run."""
 
-    def __init__(self, client: Client, run_id: RunId, live: LiveRun | None) -> None:
+    def __init__(
+        self, client: Client, run_id: RunId, live: LiveRun | None, convert: Callable[[Any], R] | None = None
+    ) -> None:
         self._client = client
         self._live = live
+        self._convert = convert
         self.id = run_id
+
+    def returning(self, convert: Callable[[Any], R] | None) -> RunHandle[R]:
+        """The same handle, whose result is made what the workflow's annotation says."""
+        return RunHandle(self._client, self.id, self._live, convert)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"
@@ -45,10 +61,15 @@ class RunHandle:
         await self._ended_within(timeout)
         return await self.show()
 
-    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        """Wait for the run's end and return its output.
+    async def result(self, timeout: float | None = None) -> R:  # noqa: ASYNC109
+        """Wait for the run's end and return its output: of the type that the workflow function says, if the run was
+        started with the function, else plain values.
 
         Raises :class:`RunFailed`, :class:`RunCancelled`, ``TimeoutError`` and what :meth:`wait` raises."""
+        output = await self._output(timeout)
+        return output if self._convert is None else self._convert(output)
+
+    async def _output(self, timeout: float | None) -> Any:  # noqa: ASYNC109
         await self._ended_within(timeout)
         live = self._live
         if live is not None and live.done:

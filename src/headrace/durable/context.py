@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -22,6 +22,11 @@ from headrace.durable.loop import WorkflowFuture
 from headrace.durable.run import CodeRun, Place, calling_place
 from headrace.durable.running import ContinueAsNew, child_error, derived_run_id, give_signal, plain
 from headrace.durable.start import check_attributes
+
+if TYPE_CHECKING:
+    from headrace.durable.workflow import WorkflowFunction
+
+R = TypeVar("R")
 
 EVENTS_BEFORE_CONTINUE = 10_000
 """History length from which :func:`continue_suggested` says yes. Nothing happens to runs that go on."""
@@ -141,10 +146,19 @@ async def _send(run_id: str, kind: str, name: str, payload: Any, place: Place, h
 # ---- children --------------------------------------------------------------------------------------------------------
 
 
-class ChildHandle:
+class HasSpec(Protocol):
+    """A workflow that can be a child: a graph, say."""
+
+    @property
+    def spec(self) -> Any:
+        """Its specification."""
+        ...
+
+
+class ChildHandle(Generic[R]):
     """A child run that was started. Await it for its result."""
 
-    def __init__(self, run: CodeRun, name: str, run_id: str, convert: Callable[[Any], Any] | None) -> None:
+    def __init__(self, run: CodeRun, name: str, run_id: str, convert: Callable[[Any], R] | None) -> None:
         self._run = run
         self._name = name
         self._convert = convert
@@ -156,10 +170,10 @@ class ChildHandle:
         child = self._run.children.get(self._name)  # the history's word counts: a fork has other children
         return self._run_id if child is None else child.run_id
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, R]:
         return self._wait().__await__()
 
-    async def _wait(self) -> Any:
+    async def _wait(self) -> R:
         child = self._run.children.get(self._name)
         if child is not None and child.state is not None:
             if child.state != "succeeded":
@@ -195,13 +209,29 @@ def _ask_to_cancel(run: CodeRun, run_id: str) -> None:
     )
 
 
+@overload
+def start_child(
+    workflow: WorkflowFunction[..., R],
+    params: dict[str, Any] | None = None,
+    *,
+    parent_close: ParentClosePolicy = "terminate",
+    key: str | None = None,
+) -> ChildHandle[R]: ...
+@overload
+def start_child(
+    workflow: HasSpec,
+    params: dict[str, Any] | None = None,
+    *,
+    parent_close: ParentClosePolicy = "terminate",
+    key: str | None = None,
+) -> ChildHandle[Any]: ...
 def start_child(
     workflow: Any,
     params: dict[str, Any] | None = None,
     *,
     parent_close: ParentClosePolicy = "terminate",
     key: str | None = None,
-) -> ChildHandle:
+) -> ChildHandle[Any]:
     """Start a child run of a code workflow or a graph; await the handle for its result.
 
     ``parent_close``: what becomes of the child when this run ends first. ``key``: its business key; if another run has
@@ -212,7 +242,7 @@ def start_child(
     if not intercepts(run, "start_child"):
         return _start_child(run, workflow, params or {}, parent_close, key, run.passed, place)
 
-    def start(call: ChildCall) -> ChildHandle:
+    def start(call: ChildCall) -> ChildHandle[Any]:
         headers = checked_headers(call.headers)
         return _start_child(run, call.workflow, call.params, call.parent_close, call.key, headers, place)
 
@@ -230,7 +260,7 @@ def _start_child(
     key: str | None,
     headers: dict[str, str],
     place: Place,
-) -> ChildHandle:
+) -> ChildHandle[Any]:
     spec = workflow.spec
     name = run.next_name(spec.name)
     at = run.loop.now

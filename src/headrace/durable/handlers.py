@@ -21,34 +21,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from headrace.core.errors import UpdateRejected
 from headrace.durable.access import this_run
 
+P = ParamSpec("P")
+R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Handler:
-    """One handler. ``payload`` of updates and queries is ``{"args": [...], "kwargs": {...}}``, of signals the value."""
+class Handler(Generic[P, R]):
+    """One handler, which the workflow's own code may call as well.
 
-    def __init__(self, kind: str, function: Callable[..., Any]) -> None:
+    ``payload`` of updates and queries is ``{"args": [...], "kwargs": {...}}``, of signals the value."""
+
+    def __init__(self, kind: str, function: Callable[P, R]) -> None:
         self.kind = kind
         self.function = function
         self.name = function.__name__
         self._check: Callable[..., Any] | None = None
         self._takes_value = bool(inspect.signature(function).parameters)
 
-    @property
-    def validator(self) -> Callable[[F], F]:
-        """Decorates the function that may refuse an update, by raising."""
-        return self._set_validator
-
-    def _set_validator(self, function: Any) -> Any:
+    def validator(self, function: Callable[P, None]) -> Callable[P, None]:
+        """Decorates the function that may refuse an update, by raising. It takes what the handler takes."""
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"the validator of {self.name} must be a plain function: it never waits")
         self._check = function
         return function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Workflow code may call its own handlers."""
         return self.function(*args, **kwargs)
 
@@ -64,17 +66,19 @@ class Handler:
 
     async def invoke(self, payload: Any) -> Any:
         """Run the handler, plain or asynchronous."""
+        function: Callable[..., Any] = self.function
         if self.kind == "signal":
-            result = self.function(payload) if self._takes_value else self.function()
+            result = function(payload) if self._takes_value else function()
         else:
             args, kwargs = _arguments(payload)
-            result = self.function(*args, **kwargs)
+            result = function(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
 
     def answer(self, payload: Any) -> Any:
         """Run a query: a plain function."""
+        function: Callable[..., Any] = self.function
         args, kwargs = _arguments(payload)
-        return self.function(*args, **kwargs)
+        return function(*args, **kwargs)
 
 
 def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -105,12 +109,12 @@ def signal(function: F) -> F:
     return function
 
 
-def update(function: Callable[..., Any]) -> Handler:
+def update(function: Callable[P, R]) -> Handler[P, R]:
     """Answer requests: ``await hr.update(run, "add", "apple")``. Its result, or what it raises, goes to the caller."""
     handler = Handler("update", function)
     _declare(handler)
     return handler
 
 
-def _declare(handler: Handler) -> None:
+def _declare(handler: Handler[..., Any]) -> None:
     this_run().handlers[handler.kind, handler.name] = handler

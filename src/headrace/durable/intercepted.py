@@ -126,7 +126,9 @@ def deliver_signal(run: CodeRun, event: ev.SignalReceived) -> None:
     start_handler(run, deliver(), event.name)
 
 
-def intercepted_update(run: CodeRun, handler: Handler, event: ev.UpdateAccepted) -> Callable[[Any], Awaitable[Any]]:
+def intercepted_update(
+    run: CodeRun, handler: Handler[..., Any], event: ev.UpdateAccepted
+) -> Callable[[Any], Awaitable[Any]]:
     """The handler of an update, inside of what surrounds it."""
 
     def handle(call: MessageCall) -> Awaitable[Any]:
@@ -139,7 +141,7 @@ def intercepted_update(run: CodeRun, handler: Handler, event: ev.UpdateAccepted)
     return invoke
 
 
-def intercepted_validator(run: CodeRun, handler: Handler, given: inp.Update) -> Callable[[Any], None]:
+def intercepted_validator(run: CodeRun, handler: Handler[..., Any], given: inp.Update) -> Callable[[Any], None]:
     """The validator of an update, inside of what surrounds it."""
 
     def validate(call: MessageCall) -> None:
@@ -152,7 +154,7 @@ def intercepted_validator(run: CodeRun, handler: Handler, given: inp.Update) -> 
     return check
 
 
-def query(run: CodeRun, handler: Handler, headers: dict[str, str]) -> Callable[[Any], Any]:
+def query(run: CodeRun, handler: Handler[..., Any], headers: dict[str, str]) -> Callable[[Any], Any]:
     """The handler of a query, inside of what surrounds it."""
 
     def look(call: MessageCall) -> Any:

@@ -282,7 +282,7 @@ def child_error(name: str, child: Child) -> ChildFailed:
 
 def run_handler(
     run: CodeRun,
-    handler: Handler,
+    handler: Handler[..., Any],
     payload: Any,
     update: str | None,
     invoke: Callable[[Any], Awaitable[Any]] | None = None,

@@ -56,7 +56,7 @@ and a person was asked. ``given_up`` is entered by a person's answer "done": the
 _UNKNOWN_OUTCOMES = frozenset({"timeout", "task_timeout", "heartbeat_timeout", "lost", "crashed"})
 """Failures that do not tell whether the work was done."""
 
-Undo = Coroutine[Any, Any, Any] | Callable[..., Awaitable[Any]]
+Undo = Coroutine[Any, Any, Any] | Callable[[], Awaitable[Any]] | Callable[[T], Awaitable[Any]]
 
 
 class _Step(msgspec.Struct, eq=False):
@@ -126,7 +126,7 @@ class Saga:
         self._open = True
         return self
 
-    async def step(self, call: Awaitable[T], *, undo: Undo | None = None, name: str | None = None) -> T:
+    async def step(self, call: Awaitable[T], *, undo: Undo[T] | None = None, name: str | None = None) -> T:
         """Await ``call`` (a task, a child, any coroutine) and remember how to undo it.
 
         ``undo`` is a call that is not awaited, ``undo=release(order)``, or a callable that makes one and is given the
@@ -156,7 +156,7 @@ class Saga:
         self._mark(step, "done")
         return result
 
-    def _begin(self, call: Awaitable[Any], undo: Undo | None, name: str | None) -> _Step:
+    def _begin(self, call: Awaitable[Any], undo: Undo[Any] | None, name: str | None) -> _Step:
         name = name or _name_of(call)
         count = self._names[name] = self._names.get(name, 0) + 1
         step = _Step(name if count == 1 else f"{name}#{count}", "running", None, needs_result=False)

@@ -162,7 +162,7 @@ class WorkflowFunction(Generic[P, R]):
         }
 
     @functools.cached_property
-    def convert_result(self) -> Callable[[Any], Any] | None:
+    def convert_result(self) -> Callable[[Any], R] | None:
         """How the stored result becomes what the annotation says."""
         return converter(type_hints(self.function).get("return", Any))
 

@@ -297,10 +297,11 @@ class Environment:
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
-    async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> EnvironmentRun:
+    async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> EnvironmentRun[R]:
         """Start a run of a code workflow; durable on return. ``workflow.options(...)`` carries a key and the like."""
         options = msgspec.structs.asdict(workflow.start_options)
-        return await self._start_run(workflow, workflow.bind(*args, **kwargs), options)
+        run = await self._start_run(workflow, workflow.bind(*args, **kwargs), options)
+        return EnvironmentRun(self, run.id, workflow.convert_result)
 
     async def run(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Start a run and let time pass until it has ended: its result."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic
 
 from headrace.core import events as ev
 from headrace.core.ids import RunId
@@ -10,15 +11,24 @@ from headrace.core.states import RunState
 from headrace.core.view import RunView
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from headrace.assembly import Headrace
     from headrace.testing.environment import Environment
 
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
 
-class EnvironmentRun:
+    R = TypeVar("R")  # a default is for type checkers, and newer Pythons
+
+
+class EnvironmentRun(Generic[R]):
     """A run under test; it outlives the engines that carry it. Commands are brought to it once, whatever crashes."""
 
-    def __init__(self, environment: Environment, run_id: RunId) -> None:
+    def __init__(self, environment: Environment, run_id: RunId, convert: Callable[[Any], R] | None = None) -> None:
         self._env = environment
+        self._convert = convert
         self.id = run_id
 
     def __repr__(self) -> str:
@@ -36,14 +46,16 @@ class EnvironmentRun:
                 return view
             run_id = RunId(view.next_run)
 
-    async def result(self) -> Any:
-        """The run's output, once it has ended. Raises :class:`RunFailed` and :class:`RunCancelled`."""
+    async def result(self) -> R:
+        """The run's output, once it has ended, of the type that the workflow function says. Raises
+        :class:`RunFailed` and :class:`RunCancelled`."""
         view = await self.wait()
 
         async def result(hr: Headrace) -> Any:
             return await (await hr.get(view.id)).result()
 
-        return await self._env.ask(result)
+        output = await self._env.ask(result)
+        return output if self._convert is None else self._convert(output)
 
     async def show(self) -> RunView:
         """The run as of now."""
