@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -20,7 +21,8 @@ NEVER = 4e9
 """A ``wake_at`` this late is none: only a message wakes the run."""
 
 PARKED = "waiting"
-"""Shown as the state of a run of workflow code that waits, out of every engine's memory."""
+"""Shown as the state of a run of workflow code that only waits, out of every engine's memory, and whose time has not
+come: there is nothing to be done for it. Once its time has come and nobody has taken it up, it is interrupted."""
 
 WAITING = (RunState.PAUSED, RunState.SUSPENDED)
 """States of runs that stand still until somebody resumes them."""
@@ -33,7 +35,8 @@ def is_interrupted(row: RunRow) -> bool:
 
 def is_parked(row: RunRow) -> bool:
     """Whether a run only waits, for a time or a signal, and needs nobody until then."""
-    return row.state in (RunState.RUNNING, RunState.CANCELLING) and row.owner is None and row.wake_at is not None
+    open_ = row.state in (RunState.RUNNING, RunState.CANCELLING)
+    return open_ and row.owner is None and row.wake_at is not None and row.wake_at > time.time()
 
 
 def shown_state(row: RunRow) -> str:

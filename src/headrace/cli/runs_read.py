@@ -57,7 +57,9 @@ def list_runs(
     async def read() -> list[RunRow]:
         async with reader(session) as headrace:
             border = None if before is None else await full_id(headrace, before)
-            return await _selected(headrace, workflow, tuple(state or ()), tags, border, limit, where)
+            return await headrace.runs(
+                workflow=workflow, states=tuple(state or ()), tags=tags, before=border, limit=limit, where=where
+            )
 
     rows = run(read())
     if output is Format.TEXT:
@@ -67,39 +69,12 @@ def list_runs(
     return ExitCode.SUCCEEDED
 
 
-async def _selected(
-    headrace: Headrace,
-    workflow: str | None,
-    states: tuple[str, ...],
-    tags: dict[str, str],
-    before: str | None,
-    limit: int,
-    where: str | None = None,
-) -> list[RunRow]:
-    """The rows asked for. ``interrupted`` is no stored state but follows from one and from whether the owner lives."""
-    from headrace.cli.documents import INTERRUPTED, is_interrupted
-
-    if INTERRUPTED not in states:
-        return await headrace.runs(workflow=workflow, states=states, tags=tags, before=before, limit=limit, where=where)
-    found: list[RunRow] = []
-    others = {state for state in states if state != INTERRUPTED}
-    stored = (*others, "running", "cancelling")
-    while len(found) < limit:
-        page = await headrace.runs(workflow=workflow, states=stored, tags=tags, before=before, limit=1_000, where=where)
-        found += [row for row in page if is_interrupted(row) or row.state in others]
-        if len(page) < 1_000:
-            break
-        before = page[-1].run_id
-    return found[:limit]
-
-
 def _check_states(states: list[str]) -> None:
-    from headrace.cli.documents import INTERRUPTED
     from headrace.core.errors import HeadraceError
-    from headrace.core.states import RunState
     from headrace.core.suggest import did_you_mean
+    from headrace.core.where import STATUSES
 
-    known = [*map(str, RunState), INTERRUPTED]
+    known = list(STATUSES)
     for state in states:
         if state not in known:
             raise HeadraceError(

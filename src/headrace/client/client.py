@@ -31,7 +31,7 @@ from headrace.core.run import reference_of
 from headrace.core.spec import AnySpec, CodeSpec, WorkflowSpec, decode_any_spec
 from headrace.core.validate import validate
 from headrace.core.view import RunView
-from headrace.core.where import parse_where
+from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.durable.running import ask, plain
 from headrace.durable.running import close as close_code
@@ -377,15 +377,20 @@ class Client:
         limit: int = 50,
         where: str | None = None,
     ) -> list[RunRow]:
-        """Runs, newest first. ``before`` is the id of the last run of the page before. ``where`` is a filter such as
+        """Runs, newest first. ``states`` are stored ones, or ``waiting`` and ``interrupted`` as lists show them.
+        ``before`` is the id of the last run of the page before. ``where`` is a filter such as
         ``status = 'waiting' and amount > 100``, see :mod:`headrace.core.where`; raises its :class:`InvalidFilter`."""
+        condition = None if where is None else parse_where(where, self._node.now())
+        if any(state in SHOWN_STATES for state in states):
+            shown = of_states(states)
+            states, condition = (), shown if condition is None else And((condition, shown))
         wanted = RunFilter(
             workflow=workflow,
             states=states,
             tags=dict(tags or {}),
             before=RunId(before) if before else None,
             limit=limit,
-            where=None if where is None else parse_where(where, self._node.now()),
+            where=condition,
         )
         return await self._node.store.runs(wanted)
 

@@ -20,7 +20,7 @@ item is equal (and there is one).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn
 
@@ -60,7 +60,11 @@ COLUMNS: dict[str, Kind] = {
 """Every run has these. ``status`` is the state as shown: also ``waiting`` and ``interrupted``; ``started_at`` is another
 name of ``created_at``; ``duration`` in seconds, so far if the run has not ended."""
 
-STATUSES = (*map(str, RunState), "waiting", "interrupted")
+SHOWN_STATES = ("waiting", "interrupted")
+"""States that lists show and no run is stored with: they follow from a stored one, from whether the owner lives and from
+the time."""
+
+STATUSES = (*map(str, RunState), *SHOWN_STATES)
 _VALUES_OF = {"status": STATUSES, "state": tuple(map(str, RunState))}
 
 
@@ -129,6 +133,14 @@ def parse_where(text: str, now: float) -> Where:
     if len(text) > TEXT_CHARS_MAX:
         raise HeadraceError(f"the filter has {len(text):,} characters; at most {TEXT_CHARS_MAX:,} are read")
     return _Parser(text, now).filter()
+
+
+def of_states(states: Sequence[str]) -> Where:
+    """Runs in one of these states, stored or shown. The two overlap: an interrupted run is a running one."""
+    shown = In(Field("column", "status", "text"), tuple(state for state in states if state in SHOWN_STATES))
+    stored = In(Field("column", "state", "text"), tuple(state for state in states if state not in SHOWN_STATES))
+    parts = tuple(test for test in (shown, stored) if test.values)
+    return parts[0] if len(parts) == 1 else Or(parts)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -438,6 +450,7 @@ def like_pattern(pattern: str) -> re.Pattern[str]:
 
 __all__ = [
     "COLUMNS",
+    "SHOWN_STATES",
     "STATUSES",
     "And",
     "Compare",
@@ -452,5 +465,6 @@ __all__ = [
     "kind_of",
     "like_pattern",
     "matches",
+    "of_states",
     "parse_where",
 ]

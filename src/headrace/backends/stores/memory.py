@@ -442,7 +442,7 @@ class MemoryStore(MemoryReady):
         if field.name == "duration":
             return [(run.ended_at if run.ended_at is not None else self.database.clock()) - run.created_at]
         if field.name == "status" and run.state in ("running", "cancelling"):
-            if run.owner is None and run.wake_at is not None:
+            if run.owner is None and run.wake_at is not None and run.wake_at > self.database.clock():
                 return ["waiting"]
             return [run.state if self.database.is_live(run.owner) else "interrupted"]
         value = getattr(run, "state" if field.name == "status" else field.name)

@@ -67,7 +67,7 @@ class Translator:
             return plain
         if field.name == "duration":
             return f"(coalesce(runs.ended_at, {self.now}) - runs.created_at)"
-        waiting = f"{_OPEN} AND runs.owner IS NULL AND runs.wake_at IS NOT NULL"
+        waiting = f"{_OPEN} AND runs.owner IS NULL AND runs.wake_at > {self.now}"
         interrupted = f"{_OPEN} AND NOT {self.owner_lives}"
         return f"(CASE WHEN {waiting} THEN 'waiting' WHEN {interrupted} THEN 'interrupted' ELSE runs.state END)"
 

@@ -51,12 +51,12 @@ class Translator:
             return plain, []
         if field.name == "duration":
             return "(coalesce(runs.ended_at, ?) - runs.created_at)", [self._now]
-        waiting = f"{_OPEN} AND runs.owner IS NULL AND runs.wake_at IS NOT NULL"
+        waiting = f"{_OPEN} AND runs.owner IS NULL AND runs.wake_at > ?"
         # A run that nobody owns (NULL) is not in the list either.
         interrupted = f"{_OPEN} AND {_OWNER_LIVES} = 0"
         return (
             f"(CASE WHEN {waiting} THEN 'waiting' WHEN {interrupted} THEN 'interrupted' ELSE runs.state END)",
-            [self._live],
+            [self._now, self._live],
         )
 
     def _of_column(self, where: Compare | In | Null) -> Condition:

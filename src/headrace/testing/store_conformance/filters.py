@@ -110,18 +110,19 @@ class FiltersConformance:
 
     @scenario
     async def test_status_is_what_people_see(self, stage: Stage) -> None:
-        """Parked runs wait, runs nobody carries out are interrupted."""
+        """Parked runs wait until their time comes, runs nobody carries out are interrupted."""
         node, other = await stage.node("a"), await stage.node("b", lease_seconds=1.0)
-        await node.start(*(new_run(number) for number in (1, 2, 3)))
+        await node.start(*(new_run(number) for number in (1, 2, 3, 5)))
         await other.start(new_run(4))
         await node.park(run_id(1), wake_at=4e9)
         await node.park(run_id(2))
+        await node.park(run_id(5), wake_at=0.001)  # its time has come, and nobody has taken it up
         await stage.advance(2)
         assert await _found(node, "status = 'waiting'") == [1]
-        assert await _found(node, "status = 'interrupted'") == [4, 2]
+        assert await _found(node, "status = 'interrupted'") == [5, 4, 2]
         assert await _found(node, "status = 'running'") == [3]
         assert await _found(node, "status in ('running', 'waiting')") == [3, 1]
-        assert await _found(node, "state = 'running'") == [4, 3, 2, 1]
+        assert await _found(node, "state = 'running'") == [5, 4, 3, 2, 1]
 
     @scenario
     async def test_retention_forgets_attributes(self, stage: Stage) -> None:
