@@ -203,6 +203,17 @@ class Headrace(Client):
         if live is not None and not live.closed:
             await self._node.journal.drained()
 
+    async def heard(self, run_id: str, *, seconds: float = 5.0) -> bool:
+        """Wait until the owner of a run has taken up every message that waits for it; False if it has not in time."""
+        pause = 0.01
+        until = time.monotonic() + seconds
+        while await self.store.inbox([RunId(run_id)], self._node.id, limit=1):
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+        return True
+
     async def delete_runs(self, older_than_seconds: float) -> int:
         """Delete the runs that ended longer ago than that, with their histories and logs. Returns their number."""
         total = 0

@@ -23,6 +23,7 @@ from headrace.cli.progress import Progress
 from headrace.client.handle import RunHandle
 from headrace.core.errors import EngineStopped, HeadraceError
 from headrace.core.ids import RunId
+from headrace.core.states import RunState
 from headrace.core.view import RunView
 
 logger = logging.getLogger("headrace.cli")
@@ -106,7 +107,7 @@ async def keep_going(headrace: Headrace, run_id: RunId) -> None:
 
 
 async def attend(headrace: Headrace, handle: RunHandle, progress: Progress) -> RunView:
-    """Show a run until it has ended or the user stops it; the run as it is then.
+    """Show a run until it has ended, is suspended or the user stops it; the run as it is then.
 
     Raises what broke the engine."""
     stopper = Stopper(headrace, progress)
@@ -118,6 +119,8 @@ async def attend(headrace: Headrace, handle: RunHandle, progress: Progress) -> R
             with contextlib.suppress(EngineStopped):
                 async for view in handle.watch(interval_seconds=LOOK_SECONDS):
                     progress.show(view)
+                    if view.state == RunState.SUSPENDED:
+                        break  # nothing happens to it until somebody mends its code
             await stopper.finish()
     finally:
         keeping.cancel()

@@ -32,30 +32,33 @@ def details(
     took = span((view.ended_at or time.time()) - view.created_at)
     lines = [
         f"{paint(view.workflow, BOLD)} {paint.state(state, state, BOLD)}",
-        f"  run       {view.id}",
-        f"  created   {local(view.created_at)} by {view.trigger}",
-        f"  ended     {local(view.ended_at)} after {took}" if view.ended_at else f"  so far    {took}",
+        f"  run        {view.id}",
+        f"  created    {local(view.created_at)} by {view.trigger}",
+        f"  ended      {local(view.ended_at)} after {took}" if view.ended_at else f"  so far     {took}",
     ]
     if view.params:
-        lines.append("  params    " + ", ".join(f"{name}={_short(value)}" for name, value in view.params.items()))
+        lines.append("  params     " + ", ".join(f"{name}={_short(value)}" for name, value in view.params.items()))
     if view.tags:
         lines.append(
-            "  tags      " + ", ".join(f"{name}={value}" if value else name for name, value in view.tags.items())
+            "  tags       " + ", ".join(f"{name}={value}" if value else name for name, value in view.tags.items())
         )
-    if row.key is not None:
-        lines.append(f"  key       {row.key}")
-    attributes = view.attributes or row.attributes
-    for title, values in (("attributes", attributes), ("memo", view.memo)):
+    if view.key is not None:
+        lines.append(f"  key        {view.key}")
+    for title, values in (("attributes", view.attributes), ("memo", view.memo)):
         if values:
-            lines.append(f"  {title:<9} " + ", ".join(f"{name}={_short(value)}" for name, value in values.items()))
+            lines.append(f"  {title:<10} " + ", ".join(f"{name}={_short(value)}" for name, value in values.items()))
     if view.details:
-        lines.append(f"  details   {_short(view.details)}")
+        lines.append(f"  details    {_short(view.details)}")
     if is_parked(row) and row.wake_at is not None:
-        lines.append(f"  waits     {f'until {local(row.wake_at)}' if row.wake_at < NEVER else 'for a message'}")
+        lines.append(
+            f"  waits      {f'until {local(row.wake_at)}, or for a message' if row.wake_at < NEVER else 'for a message'}"
+        )
+    if row.parent is not None:
+        lines.append(f"  child of   {row.parent.partition('/')[0]}")
     if view.next_run:
-        lines.append(f"  goes on   as {view.next_run}")
+        lines.append(f"  goes on    as {view.next_run}")
     if view.reason:
-        lines.append(f"  reason    {view.reason}")
+        lines.append(f"  reason     {view.reason}")
     lines.append("")
     width = min(max((len(task_id) for task_id in view.tasks), default=0), 44)
     ordered = dict.fromkeys((*(task_id for task_id in order if task_id in view.tasks), *view.tasks))

@@ -51,6 +51,7 @@ def run_document(view: RunView, *, interrupted: bool = False) -> dict[str, Any]:
     return {
         "id": view.id,
         "workflow": view.workflow,
+        "kind": view.kind,
         "version": view.version,
         "state": view.state,
         "interrupted": interrupted,
@@ -59,6 +60,7 @@ def run_document(view: RunView, *, interrupted: bool = False) -> dict[str, Any]:
         "trigger": view.trigger,
         "params": view.params,
         "tags": view.tags,
+        "key": view.key,
         "attributes": view.attributes,
         "memo": view.memo,
         "details": view.details,

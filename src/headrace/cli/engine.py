@@ -11,6 +11,7 @@ from headrace.cli.codec import codec_from_environment
 from headrace.cli.interceptors import interceptors_from_environment
 from headrace.cli.options import Session
 from headrace.core.errors import NotFound, StoreError
+from headrace.core.ids import RunId
 
 LATEST = frozenset({"-", "last", "@last"})
 """Words for the latest run."""
@@ -65,7 +66,7 @@ def require_store(headrace: Headrace) -> None:
         )
 
 
-async def full_id(headrace: Headrace, given: str) -> str:
+async def full_id(headrace: Headrace, given: str) -> RunId:
     """The id of the run a user means. Raises :class:`NotFound`."""
     if given in LATEST:
         latest = await headrace.runs(limit=1)

@@ -14,6 +14,7 @@ from headrace.cli.output import Format, stdout_kept_for_data, write, write_docum
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from headrace.assembly import Headrace
     from headrace.core.events import Event
     from headrace.engine.replayer import Replayed
 
@@ -41,7 +42,9 @@ def replay(
     """
     session = session_of(store, verbose=verbose)
     if files and (run_id is not None or every):
-        raise typer.BadParameter("give files, or --run, or --all")
+        raise typer.BadParameter("give files, or runs of the store with --run or --all, and not both")
+    if run_id is not None and every:
+        raise typer.BadParameter("give --run or --all, and not both")
     from headrace.cli.runtime import run
 
     with stdout_kept_for_data():  # the workflows' code runs, and may print
@@ -95,35 +98,58 @@ async def _of_files(files: list[str], workflow: str | None, session: Session) ->
     if workflow is not None and ".py" in workflow:
         headrace = Headrace("memory://", adopt=False, interceptors=interceptors_from_environment())
         for file in files:
-            yield file, await headrace.replay(_read(file), workflow)
+            yield file, await _of_file(headrace, file, workflow)
         return
     async with reader(session) as headrace:
         for file in files:
-            yield file, await headrace.replay(_read(file), workflow)
+            yield file, await _of_file(headrace, file, workflow)
+
+
+async def _of_file(headrace: Headrace, file: str, workflow: str | None) -> Replayed:
+    from headrace.core.errors import HeadraceError
+
+    events = _read(file)
+    try:
+        return await headrace.replay(events, workflow)
+    except HeadraceError as error:
+        error.message = f"{file}: {error.message}"
+        raise
 
 
 def _read(file: str) -> list[Event]:
-    """The events of an exported history. Raises :class:`HeadraceError` with file and line."""
+    """The events of an exported history: JSON lines, or one JSON list. Raises :class:`HeadraceError` with file and
+    line."""
     from pathlib import Path
+
+    import msgspec
 
     from headrace.core.codec import decode_event
     from headrace.core.errors import HeadraceError, NotFound
 
-    events: list[Event] = []
     try:
-        with Path(file).open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    events.append(decode_event(line))
-                except HeadraceError as error:
-                    raise HeadraceError(
-                        f"{file}:{number}: {error.message}", hint="headrace runs history RUN -o jsonl > FILE"
-                    ) from None
+        data = Path(file).read_bytes()
     except OSError as error:
         raise NotFound(f"the history {file!r} cannot be read: {error.strerror}") from None
+    parts = [(f"{file}:{number}", line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
+    if parts and parts[0][1].lstrip().startswith(b"["):
+        try:
+            listed = msgspec.json.decode(data, type=list[msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise HeadraceError(f"{file} is no list of events: {error}", hint=_EXPORT) from None
+        parts = [(f"{file}: event {number}", bytes(event)) for number, event in enumerate(listed, 1)]
+    if not parts:
+        raise HeadraceError(f"{file} is empty: a history begins with the event run.created", hint=_EXPORT)
+    events: list[Event] = []
+    for where, line in parts:
+        try:
+            events.append(decode_event(line))
+        except HeadraceError as error:
+            raise HeadraceError(f"{where}: {error.message}", hint=_EXPORT) from None
     return events
+
+
+_GONE = "its code cannot be loaded: "
+_EXPORT = "headrace runs history RUN -o jsonl > FILE"
 
 
 async def _of_store(
@@ -131,8 +157,10 @@ async def _of_store(
 ) -> AsyncIterator[tuple[str, Replayed]]:
     """Runs of the store."""
     from headrace.cli.engine import full_id, reader
+    from headrace.core.errors import UserCodeError
     from headrace.core.spec import CodeSpec
     from headrace.core.states import FINAL_RUN_STATES, RunState
+    from headrace.engine.replayer import Replayed
 
     code = workflow if workflow is not None and ".py" in workflow else None
     async with reader(session) as headrace:
@@ -149,7 +177,10 @@ async def _of_store(
                 if code is not None:
                     yield row.run_id, await headrace.replay(row.run_id, code)
                 elif isinstance(await headrace.definition_of(row.run_id), CodeSpec):
-                    yield row.run_id, await headrace.replay(row.run_id)
+                    try:
+                        yield row.run_id, await headrace.replay(row.run_id)
+                    except UserCodeError as error:  # its code is gone; the others are to be judged all the same
+                        yield row.run_id, Replayed(row.run_id, row.workflow, row.last_seq, _GONE + error.message)
             if len(page) < PAGE_RUNS:
                 return
             before = page[-1].run_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
     from headrace.client.handle import RunHandle
 
 
+class OnConflict(enum.StrEnum):
+    """What to do if an unfinished run has the key: refuse, follow that run, or end it first."""
+
+    FAIL = "fail"
+    USE_EXISTING = "use_existing"
+    TERMINATE = "terminate"
+
+
+class OnReuse(enum.StrEnum):
+    """Whether the key of a run that has ended may be used again: always, unless it succeeded, or never."""
+
+    ALLOW = "allow"
+    ALLOW_FAILED = "allow_failed"
+    REJECT = "reject"
+
+
 def run(
     workflow: Annotated[
         str, typer.Argument(metavar="FILE|NAME", help="A .yaml, .json or .py file, or the name of a stored workflow.")
@@ -27,6 +44,16 @@ def run(
         str | None, typer.Option("--params-file", metavar="FILE", help="Parameters from a YAML or JSON file.")
     ] = None,
     tag: options.Tags = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", help="What the run is about: one unfinished run per workflow and key."),
+    ] = None,
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="What to do about an unfinished run with that key.")
+    ] = OnConflict.FAIL,
+    on_reuse: Annotated[
+        OnReuse, typer.Option(help="Whether the key of a run that has ended may be used again.")
+    ] = OnReuse.ALLOW,
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
@@ -41,9 +68,12 @@ def run(
     session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
     given, texts = _params(param, params_file)
     tags = pairs(tag, "--tag", bare="")
+    if key is None and (on_conflict is not OnConflict.FAIL or on_reuse is not OnReuse.ALLOW):
+        raise typer.BadParameter("--on-conflict and --on-reuse are about the key of a run: give --key")
+    keyed: Any = {"key": key, "on_conflict": on_conflict.value, "on_reuse": on_reuse.value} if key is not None else {}
 
     async def create(headrace: Headrace) -> RunHandle:
-        return await headrace.run(workflow, given, tags=tags, from_strings=texts)
+        return await headrace.run(workflow, given, tags=tags, from_strings=texts, **keyed)
 
     return carry_out(session, create, output, no_wait=no_wait)
 

@@ -16,6 +16,8 @@ from headrace.cli.run import carry_out
 if TYPE_CHECKING:
     from headrace.assembly import Headrace
     from headrace.client.handle import RunHandle
+    from headrace.contracts.store import RunRow
+    from headrace.core.ids import RunId
 
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept in the run's history.")]
 
@@ -45,25 +47,34 @@ def pause(
 
 
 def command(
-    session: Session, given: str, command: Callable[[Headrace, str], Awaitable[RunHandle]], form: Format
+    session: Session, given: str, command: Callable[[Headrace, RunId], Awaitable[RunHandle]], form: Format
 ) -> int:
-    """Give a command, through an engine that starts no tasks, and print the run's row."""
-    from headrace.cli.documents import row_document, shown_state
-    from headrace.cli.engine import engine, full_id
+    """Give a command, through an engine that starts no tasks, and print the run's row as it is left."""
+    from headrace.cli.documents import WAITING, is_interrupted, row_document, shown_state
+    from headrace.cli.engine import engine, full_id, reader
     from headrace.cli.runtime import run
 
-    async def send() -> None:
+    async def send() -> tuple[RunRow, bool]:
         async with engine(session, execute=False, must_exist=True) as headrace:
             full = await full_id(headrace, given)
             await command(headrace, full)
             await headrace.settled(full)
-            row = await headrace.row(full)
-        if form is Format.TEXT:
-            write(f"run {row.run_id} ({row.workflow}): {shown_state(row)}")
-        else:
-            write_document(row_document(row), form)
+            heard = await headrace.heard(full)
+            if not headrace.live(full):
+                return await headrace.row(full), heard
+        async with reader(session) as headrace:  # this engine held the run, and has given it up
+            return await headrace.row(full), heard
 
-    run(send())
+    with stdout_kept_for_data():  # the workflow's code may run on, and print
+        row, heard = run(send())
+        if form is not Format.TEXT:
+            write_document(row_document(row), form)
+            return ExitCode.SUCCEEDED
+        write(f"run {row.run_id} ({row.workflow}): {shown_state(row)}")
+        if not heard:
+            write("  the command is stored; the process that carries the run out has not taken it up yet")
+        elif is_interrupted(row) or row.state in WAITING:
+            write(f"  to go on: headrace runs resume {row.run_id}{session.store_option}")
     return ExitCode.SUCCEEDED
 
 

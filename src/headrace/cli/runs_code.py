@@ -62,6 +62,9 @@ def signal(
     run_id: options.RunId,
     name: Name,
     value: Annotated[str | None, typer.Argument(metavar="[VALUE]", help="What it carries: JSON, or text.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="Names the message: a repeated one is dropped.")
+    ] = None,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
     verbose: options.Verbose = False,
@@ -69,7 +72,7 @@ def signal(
     """Send a signal to a run of workflow code. It waits there until the code asks for it."""
     session = session_of(store, verbose=verbose)
     payload = None if value is None else value_of(value)
-    return command(session, run_id, lambda headrace, full: headrace.signal(full, name, payload), output)
+    return command(session, run_id, lambda headrace, full: headrace.signal(full, name, payload, key=key), output)
 
 
 def terminate(
@@ -125,10 +128,17 @@ def update(
     positional, by_name = _arguments(values, named)
     from headrace.cli.engine import engine, full_id
     from headrace.cli.runtime import run
+    from headrace.core.errors import InvalidCommand
+    from headrace.core.states import RunState
 
     async def ask() -> Any:
         async with engine(session, must_exist=True) as headrace:
             full = await full_id(headrace, run_id)
+            if (await headrace.row(full)).state == RunState.PAUSED:
+                raise InvalidCommand(
+                    f"run {full} is paused: it would answer once it is resumed",
+                    hint=f"headrace runs resume {full}{session.store_option}",
+                )
             answer = await headrace.update(full, name, *positional, update_id=update_id, **by_name)
             await headrace.settled(full)
             return answer
@@ -218,6 +228,11 @@ def _cut(text: str) -> str:
 # ---- doing a part again ------------------------------------------------------------------------------------------------
 
 
+def _check_point(to_event: int | None, to_task: str | None) -> None:
+    if (to_event is None) == (to_task is None):
+        raise typer.BadParameter("give --to-event N or --to-task TASK: `headrace runs history RUN` shows both")
+
+
 def reset(
     run_id: options.RunId,
     to_event: ToEvent = None,
@@ -236,6 +251,7 @@ def reset(
 
     `headrace runs history RUN` shows the events."""
     session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    _check_point(to_event, to_task)
     from headrace.cli.engine import full_id
 
     async def start(headrace: Headrace) -> RunHandle:
@@ -265,6 +281,7 @@ def fork(
 ) -> int:
     """Like `runs reset`, but the old run is left alone; the new one goes its own way, without the old one's key."""
     session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    _check_point(to_event, to_task)
     from headrace.cli.engine import full_id
 
     async def start(headrace: Headrace) -> RunHandle:

@@ -31,10 +31,11 @@ RUN_EXIT_CODES = {
     RunState.SUCCEEDED: ExitCode.SUCCEEDED,
     RunState.CONTINUED: ExitCode.SUCCEEDED,
     RunState.FAILED: ExitCode.FAILED,
+    RunState.SUSPENDED: ExitCode.FAILED,
     RunState.CANCELLED: ExitCode.CANCELLED,
     RunState.TERMINATED: ExitCode.CANCELLED,
 }
-"""By the final state of a run."""
+"""By the state in which a run ended, or was suspended."""
 
 BAD_INPUT_TYPES = frozenset({"map_too_large"})
 """Failures that say something of what was given to the run rather than of its work: a list over its bound is bad input
@@ -100,6 +101,10 @@ class Summary:
         option = self._session.store_option
         if interrupted:
             lines.append(f"  to go on: headrace runs resume {view.id}{option}")
+        elif view.state in RETRIED and view.kind == "code":
+            again = _again_from(view)
+            if again is not None:
+                lines.append(f"  to do it again from there: headrace runs reset {view.id} --to-task {again}{option}")
         elif view.state in RETRIED:
             what = "what failed" if view.state == RunState.FAILED else "what was cancelled"
             lines.append(f"  to run again {what}: headrace runs retry {view.id}{option}")
@@ -111,7 +116,8 @@ class Summary:
         failed.sort(key=lambda pair: pair[0] != view.failed_task)
         lines: list[str] = []
         if view.error is not None and view.failed_task is None:
-            lines += ["", f"  {self._paint(f'{view.error.type}:', RED)} {view.error.message}", ""]
+            lines += ["", f"  {self._paint(f'{view.error.type}:', RED)} {view.error.message}"]
+            lines += [*(self._paint(f"    {line}", DIM) for line in _shortened(view.error.traceback.splitlines())), ""]
         for position, (task_id, task) in enumerate(failed[:FAILURES_SHOWN_MAX]):
             lines += self._failure(task_id, task, whole=position == 0)
             if position == 0 and task.error is not None and task.error.type in ("exit", "signal", "timeout"):
@@ -127,10 +133,7 @@ class Summary:
         head = f"  {self._paint(f'task {task_id} failed', RED)}{tries}: {failure_text(task)}"
         if not whole or error is None:
             return [head]
-        more = error.traceback.splitlines() or error.message.splitlines()[1:]
-        if len(more) > TRACEBACK_LINES_MAX:
-            half = TRACEBACK_LINES_MAX // 2
-            more = [*more[:half], f"... {len(more) - 2 * half} lines left out ...", *more[-half:]]
+        more = _shortened(error.traceback.splitlines() or error.message.splitlines()[1:])
         return ["", head, *(self._paint(f"    {line}", DIM) for line in more), ""]
 
     def _output(self, output: Any) -> list[str]:
@@ -144,6 +147,19 @@ class Summary:
         if len(lines) <= 1:
             return [f"  output: {text}"]
         return ["  output:", *(f"    {line}" for line in lines)]
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    if len(lines) <= TRACEBACK_LINES_MAX:
+        return lines
+    half = TRACEBACK_LINES_MAX // 2
+    return [*lines[:half], f"... {len(lines) - 2 * half} lines left out ...", *lines[-half:]]
+
+
+def _again_from(view: RunView) -> str | None:
+    """The task from which a run of code that has failed is likely to be done again: the one that failed, or the last."""
+    failed = [task_id for task_id, task in view.tasks.items() if task.state == TaskState.FAILED]
+    return next(reversed(failed or list(view.tasks)), None)
 
 
 def _says_something(output: Any) -> bool:

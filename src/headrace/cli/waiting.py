@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from headrace.assembly import Headrace
-from headrace.cli.attend import Stopper, attend
+from headrace.cli.attend import LOOK_SECONDS, Stopper, attend
 from headrace.cli.documents import is_interrupted, run_document
 from headrace.cli.engine import engine
 from headrace.cli.exits import ExitCode, say_error
@@ -101,10 +101,14 @@ async def _attend_all(
     async def attend_one(handle: RunHandle) -> RunView | None:
         if not quiet:
             progress.say(f"run {handle.id} goes on")
+        view: RunView | None = None
         try:
-            view = await handle.wait()
+            async for view in handle.watch(interval_seconds=LOOK_SECONDS):
+                if view.state == RunState.SUSPENDED:
+                    break
         except EngineStopped:
             return None
+        assert view is not None
         if not quiet:
             what = f"run {view.id} ({view.workflow}) {view.state}"
             progress.say(f"{what} after {span((view.ended_at or view.created_at) - view.created_at)}")

@@ -23,7 +23,15 @@ from headrace.contracts.store import RunFilter, RunRow, WorkflowRow
 from headrace.contracts.token import read_token
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
-from headrace.core.errors import HeadraceError, InvalidCommand, InvalidDefinition, NotFound, Problem, UserCodeError
+from headrace.core.errors import (
+    HeadraceError,
+    InvalidCommand,
+    InvalidDefinition,
+    InvalidParams,
+    NotFound,
+    Problem,
+    UserCodeError,
+)
 from headrace.core.events import Event, Failure, RunCreated
 from headrace.core.ids import RunId
 from headrace.core.params import resolve_params
@@ -296,6 +304,11 @@ class Client:
 
         async def create() -> RunHandle:
             try:
+                if isinstance(spec, CodeSpec):
+                    code = node.library.binding(version, found.source_dir).code
+                    problems = code.workflow.problems(resolved)
+                    if problems:
+                        raise InvalidParams(problems, workflow=spec.name)
                 live = await node.create_run(
                     version,
                     resolved,
@@ -573,7 +586,7 @@ class Client:
                 "kwargs": {key: plain(value) for key, value in call.kwargs.items()},
             }
             given = inp.Update(number, call.name, payload, checked_headers(call.headers))
-            return await self._node.performer.update(RunId(call.run_id), given)
+            return await self.value(await self._node.performer.update(RunId(call.run_id), given))
 
         call = MessageCall(
             kind="update", run_id=full, name=name, args=list(args), kwargs=kwargs, headers={}, update_id=number

@@ -39,13 +39,14 @@ def decode_event(data: bytes, upcasters: dict[str, Upcaster] | None = None) -> E
     :class:`PayloadSealed` for an event that nobody has opened.
     """
     try:
-        return _decoder.decode(data)
-    except msgspec.ValidationError as error:
-        reason = str(error)
-    except msgspec.DecodeError as error:
+        try:
+            return _decoder.decode(data)
+        except msgspec.ValidationError as error:
+            reason = str(error)
+            found = msgspec.json.decode(data)  # the first decoder may have stopped before the damage
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreCorrupt(f"an event is not valid JSON: {error}", hint="restore the database from a backup") from error
     table = UPCASTERS if upcasters is None else upcasters
-    found = msgspec.json.decode(data)
     if isinstance(found, dict) and found.get("type") == SEALED_TAG:
         label = str(found.get("sealed", "")).partition("|")[0]
         raise PayloadSealed(

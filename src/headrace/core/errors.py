@@ -92,7 +92,8 @@ class AlreadyRunning(HeadraceError):
         what = "which is being started" if state is None else f"which is {state}"
         super().__init__(
             f"workflow {workflow!r} has run {run_id} with the key {key!r}, {what}",
-            hint="on_conflict= says what to do about a run that goes on, on_reuse= about one that has ended",
+            hint="on_conflict (--on-conflict) says what to do about a run that goes on, on_reuse (--on-reuse) about one "
+            "that has ended",
         )
         self.workflow = workflow
         self.key = key

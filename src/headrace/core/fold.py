@@ -285,6 +285,7 @@ def _on_run_created(run: GraphRun, event: ev.RunCreated) -> None:
     run.parent = event.parent
     run.source_dir = event.source_dir
     run.headers = event.headers
+    run.key, run.attributes, run.memo = event.key, event.attributes, event.memo
     for unit in run.tasks:
         node = unit.node
         if not node.total and node.decides_by_counts:

@@ -66,6 +66,8 @@ def resolve_params(
                 problems.append(Problem(str(error), path=(name,), hint=spec.description))
         elif spec.default is msgspec.UNSET:
             hint = f"give a value of type {spec.type}, for example {EXAMPLES[spec.type]}"
+            if spec.type == "any":
+                hint = "give a value"
             problems.append(Problem("required parameter is missing", path=(name,), hint=spec.description or hint))
         else:
             resolved[name] = copy.deepcopy(spec.default)

@@ -110,6 +110,7 @@ class Run:
     """What every run has, whichever brain decides it. See :mod:`headrace.core.brains`."""
 
     __slots__ = (
+        "attributes",
         "created_at",
         "effects",
         "ended_at",
@@ -117,6 +118,8 @@ class Run:
         "failure",
         "fresh",
         "headers",
+        "key",
+        "memo",
         "output",
         "params",
         "parent",
@@ -151,6 +154,9 @@ class Run:
         self.headers: dict[str, str] = {}
         """What travels beside its parameters, as it was given at the start."""
         self.trigger = "manual"
+        self.key: str | None = None
+        self.attributes: dict[str, Any] = {}
+        self.memo: dict[str, Any] = {}
         self.parent: str | None = None
         self.source_dir: str | None = None
         self.output: Any = None

@@ -41,7 +41,7 @@ class TaskView(msgspec.Struct, kw_only=True):
 
 
 class RunView(msgspec.Struct, kw_only=True):
-    """One run with its tasks, in the order of the definition."""
+    """One run with its tasks, in the order of the definition; ``kind`` is graph or code."""
 
     id: str
     workflow: str
@@ -52,6 +52,7 @@ class RunView(msgspec.Struct, kw_only=True):
     params: dict[str, Any] = {}
     tags: dict[str, str] = {}
     trigger: str = "manual"
+    key: str | None = None
     output: Any = None
     error: Failure | None = None
     failed_task: str | None = None
@@ -60,6 +61,7 @@ class RunView(msgspec.Struct, kw_only=True):
     attributes: dict[str, Any] = {}
     memo: dict[str, Any] = {}
     details: str | None = None
+    kind: str = "graph"
     tasks: dict[str, TaskView] = {}
 
 
@@ -125,6 +127,9 @@ def view_run(run: GraphRun, *, items: bool = False) -> RunView:
         params=run.params,
         tags=run.tags,
         trigger=run.trigger,
+        key=run.key,
+        attributes=run.attributes,
+        memo=run.memo,
         output=run.output,
         error=run.failure,
         failed_task=run.failed_task,

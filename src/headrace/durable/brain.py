@@ -525,7 +525,10 @@ def decide(run: CodeRun, given: inp.Input, now: float) -> list[ev.Event]:
     events: list[ev.Event] = []
     handler = _INPUTS.get(type(given))
     if handler is None:
-        raise InvalidCommand(f"code workflows do not take {type(given).__name__.lower()} commands")
+        raise InvalidCommand(
+            f"run {run.run_id} is code: it takes no {type(given).__name__.lower()}",
+            hint=f"to do part of it again: headrace runs reset {run.run_id} --to-task TASK",
+        )
     event = handler(run, given, now)
     if event is not None:
         events.append(event)
@@ -650,6 +653,9 @@ def _on_signal(run: CodeRun, given: inp.Signal, now: float) -> ev.Event | None:
         return None
     if run.done:
         raise InvalidCommand(f"run {run.run_id} takes no signals: it has ended ({run.state})")
+    handler = run.handlers.get(("signal", given.name))
+    if handler is not None:
+        handler.check_signal(given.payload)
     return ev.SignalReceived(now, given.name, given.payload, given.key, given.headers)
 
 
@@ -664,6 +670,12 @@ def _on_update(run: CodeRun, given: inp.Update, now: float) -> ev.Event | None:
         raise UpdateRejected(f"the workflow has no update {given.name!r}; it has: {known}")
     run_validator(run, handler, given)
     return ev.UpdateAccepted(now, given.update, given.name, given.payload, given.headers)
+
+
+def judge_update(run: CodeRun, given: inp.Update) -> None:
+    """Raise what an update would be refused with now; nothing changes. Raises :class:`UpdateRejected` and
+    :class:`InvalidCommand`."""
+    _on_update(run, given, run.created_at)
 
 
 def run_validator(run: CodeRun, handler: Any, given: inp.Update) -> None:
@@ -804,7 +816,7 @@ class CodeBrain:
         """The run as people read it."""
         view = view_run(run, items=items)  # type: ignore[arg-type]
         view.next_run = run.next_run
-        view.attributes, view.memo, view.details = run.attributes, run.memo, run.details
+        view.details, view.kind = run.details, "code"
         return view
 
 

@@ -123,7 +123,6 @@ class CodeRun(Run):
 
     __slots__ = (
         "attempt",
-        "attributes",
         "call_count",
         "cancelled",
         "chain",
@@ -143,12 +142,10 @@ class CodeRun(Run):
         "futures",
         "handler_error",
         "handlers",
-        "key",
         "last_stimulus",
         "ledgers",
         "loop",
         "main",
-        "memo",
         "message_count",
         "messages",
         "next_run",
@@ -203,13 +200,10 @@ class CodeRun(Run):
         """Memory: the workflows that the code started as children, by the child's name."""
         self.messages: dict[int, ev.MessageRequested] = {}
         self.patches: dict[str, bool] = {}
-        self.attributes: dict[str, Any] = {}
-        self.memo: dict[str, Any] = {}
         self.details: str | None = None
         self.cancelled = False
         self.chain: str | None = None
         self.chain_at = 0.0
-        self.key: str | None = None
         self.attempt = 1
         self.seed = ""
         """The run whose chance and derived ids this one has: itself, unless it is a fork that replays."""

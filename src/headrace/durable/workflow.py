@@ -18,6 +18,7 @@ from headrace.contracts.converters import from_plain
 from headrace.contracts.interceptor import Interceptors
 from headrace.core import spec as core
 from headrace.core.durations import parse_duration
+from headrace.core.errors import Problem
 from headrace.durable.access import run_or_none
 from headrace.durable.run import CodeRun, calling_place
 from headrace.durable.running import plain
@@ -160,6 +161,33 @@ class WorkflowFunction(Generic[P, R]):
             for name in inspect.signature(self.function).parameters
             if (found := converter(hints.get(name, Any))) is not None
         }
+
+    def problems(self, params: dict[str, Any]) -> list[Problem]:
+        """Which parameters are not of the types that the annotations say, beyond what their ``ParamSpec`` can say."""
+        found: list[Problem] = []
+        for name, check in self._checks.items():
+            if name not in params or (params[name] is None and self.spec.params[name].default is None):
+                continue
+            try:
+                check(params[name])
+            except (TypeError, ValueError) as error:  # msgspec's is a ValueError
+                found.append(Problem(str(error), path=(name,), hint=self._expected(name)))
+        return found
+
+    @functools.cached_property
+    def _checks(self) -> dict[str, Callable[[Any], Any]]:
+        hints = type_hints(self.function)
+        checks: dict[str, Callable[[Any], Any]] = dict(self.converters)
+        for name in inspect.signature(self.function).parameters:
+            hint = hints.get(name, Any)
+            if name not in checks and hint not in _JSON_TYPES:
+                checks[name] = functools.partial(msgspec.convert, type=hint)
+        return checks
+
+    def _expected(self, name: str) -> str:
+        hint = type_hints(self.function).get(name, Any)
+        text = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        return f"the workflow's parameter {name} is {text}"
 
     @functools.cached_property
     def convert_result(self) -> Callable[[Any], R] | None:

@@ -137,14 +137,15 @@ class Adopter:
             node.drop(live)
             await node.store.release(node.id, node.epoch, [live.run_id])
 
-    async def load(self, run_id: RunId, *, bind: bool = True) -> LiveRun:
-        """Fold a claimed run's history. With ``bind`` False the run can be decided on but nothing can be launched."""
+    async def load(self, run_id: RunId, *, bind: bool = True, blind: bool = False) -> LiveRun:
+        """Fold a claimed run's history. With ``bind`` False the run can be decided on but nothing can be launched; with
+        ``blind`` True a code workflow's history is only read."""
         node = self._node
         binding: Binding | None = None
 
         def code_for(plan: Any, source_dir: str | None) -> Any:
             nonlocal binding
-            if bind or isinstance(plan, CodePlan):  # code needs its function even to be cancelled
+            if bind or (isinstance(plan, CodePlan) and not blind):  # code needs its function even to be cancelled
                 binding = node.library.binding(plan.version, source_dir)
                 return binding.code
             return None

@@ -13,10 +13,10 @@ import msgspec
 from headrace.contracts.store import InboxRow, RunRow
 from headrace.core import inputs as inp
 from headrace.core.decide import attempt_is_over
-from headrace.core.errors import HeadraceError, InvalidCommand, NotFound
+from headrace.core.errors import HeadraceError, InvalidCommand, NotFound, UpdateRejected, UserCodeError
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES
-from headrace.durable.run import CodeRun
+from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
 from headrace.engine.doorbell import ring
@@ -103,9 +103,13 @@ class Commander:
                 if isinstance(live.run, CodeRun):
                     given = await payloads.restore_input(given, node.artifacts)
                 node.feed(live, given, inbox_id=row.id, then=self._forget(row))
-            except InvalidCommand as error:
-                logger.warning("a command was refused", extra={"run_id": row.run_id, "error": error.message})
+            except (InvalidCommand, UpdateRejected) as error:
+                # A refused update is told to who asked; nobody hears of the others.
+                level = logging.INFO if isinstance(error, UpdateRejected) else logging.WARNING
+                logger.log(level, "a command was refused", extra={"run_id": row.run_id, "error": error.message})
                 node.journal.append([], lambda _error, row=row: self._applied.add(row.id), inbox_id=row.id)
+                if isinstance(live.run, CodeRun) and live.run.spoiled:
+                    await node.adopter.refresh(live)
             except HeadraceError as error:
                 # A large message that cannot be read waits for the artifacts to be mended.
                 self._applying.discard(row.id)
@@ -131,6 +135,11 @@ class Commander:
                     await node.command(RunId(following), kind, payload)
                     return
             self._check_fits(row, given)
+            if isinstance(given, inp.Retry) and isinstance(await node.library.fetch(row.version), CodePlan):
+                raise InvalidCommand(
+                    f"run {run_id} is code: what failed in it cannot be retried by itself",
+                    hint=f"to do part of it again: headrace runs reset {run_id} --to-task TASK",
+                )
             if row.live and row.owner != node.id:
                 if isinstance(given, inp.Outcome | inp.Heartbeat):
                     await self._check_open(run_id, given)
@@ -188,7 +197,15 @@ class Commander:
     async def _apply_to_claimed(self, run_id: RunId, given: inp.Input) -> None:
         node = self._node
         try:
-            live = await node.adopter.load(run_id, bind=not isinstance(given, inp.Cancel | inp.Pause))
+            if isinstance(given, inp.Terminate):
+                live = await node.adopter.load(run_id, bind=False, blind=True)  # also a run whose code is gone
+            else:
+                live = await node.adopter.load(run_id, bind=not isinstance(given, inp.Cancel | inp.Pause))
+        except UserCodeError as error:
+            await node.store.release(node.id, node.epoch, [run_id])
+            without = f"to end the run without its code: headrace runs terminate {run_id}"
+            error.hint = f"{error.hint}; {without}" if error.hint else without
+            raise
         except BaseException:
             await node.store.release(node.id, node.epoch, [run_id])
             raise

@@ -38,6 +38,7 @@ class LiveRun:
         "done",
         "error",
         "inert",
+        "listed_at",
         "map_gates",
         "parked",
         "progress_at",
@@ -78,6 +79,8 @@ class LiveRun:
         self.progress_at = 0.0
         self.unsettled = 0
         """Decisions whose consequences wait for a commit: until then it cannot be seen what the run owes."""
+        self.listed_at = 0
+        """The number of the newest event when the row was last refreshed because the run rested."""
         self.rested_at = 0
         """The number of the newest event when the run was last looked at by whoever parks."""
         self.watchers: set[asyncio.Event] = set()
@@ -133,8 +136,8 @@ class LiveRun:
             tasks_done=len(run.tasks) - run.unfinished,
             tasks_failed=run.tasks_failed,
             last_seq=run.seq,
-            key=getattr(run, "key", None),
-            attributes=getattr(run, "attributes", None) or {},
+            key=run.key,
+            attributes=run.attributes,
         )
 
     def update(self, *, release: bool, wake_at: float | None = None) -> RunUpdate:

@@ -340,7 +340,6 @@ class Node:
         owed = self._take_effects(run)
         blobs: list[bytes] = []
         row = live.row()
-        row.key, row.attributes = event.key, row.attributes or event.attributes
         if isinstance(run, CodeRun):
             encoded, stored, blobs = payloads.encode(run, 1, events)
             row.params = getattr(stored[0], "params", row.params)

@@ -26,6 +26,7 @@ from headrace.durable import effects
 from headrace.durable.run import CodeRun, Update
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
+from headrace.engine.asker import Asker, suspended, unanswered
 from headrace.engine.extras import RunExtras
 from headrace.engine.live import LiveRun
 
@@ -55,6 +56,7 @@ class Performer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._asker = Asker(node)
         self._replies: dict[tuple[RunId, str], list[asyncio.Future[Update]]] = {}
         self._wakes: list[float] = []
         self._wake_timer: asyncio.TimerHandle | None = None
@@ -156,7 +158,7 @@ class Performer:
         run = live.run
         assert isinstance(run, CodeRun)
         if any(run_id == live.run_id for run_id, _ in self._replies):
-            self.forget(live, self._unanswered(live.run_id, run.state, accepted=True))
+            self.forget(live, unanswered(live.run_id, run.state, accepted=True))
         for child in run.children.values():
             if child.state is None and child.policy != "abandon" and run.state is not RunState.CONTINUED:
                 kind = "terminate" if child.policy == "terminate" else "cancel"
@@ -205,31 +207,33 @@ class Performer:
         return future
 
     async def update(self, run_id: RunId, given: inp.Update) -> Any:
-        """Bring a request to a run and wait for its answer. The run's owner has to be this node, or nobody.
+        """Bring a request to a run and wait for its answer, whoever holds the run.
 
         Raises :class:`UpdateRejected` if the validator or the handler refuses, :class:`InvalidCommand` if the run has
         ended, ends before it answers, or is suspended."""
         answer = await self._recorded_answer(run_id, given)
-        if answer is None:
-            answer = await self._ask(await self._code_run(run_id), given)
+        while answer is None:
+            live = await self._code_run(run_id)
+            answer = await (self._asker.ask(run_id, given) if live is None else self._ask(live, given))
         if answer.failure is not None:
             raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.type}: {answer.failure.message}")
         return answer.output
 
-    async def _code_run(self, run_id: RunId) -> LiveRun:
-        """A run in this node's memory; it is taken up for that if nobody has it."""
-        if run_id not in self._node.live:
-            await self._node.commander.send(run_id, "wake", {})
-        live = self._node.live.get(run_id)
+    async def _code_run(self, run_id: RunId) -> LiveRun | None:
+        """A run in this node's memory; it is taken up for that if nobody has it. None if another node holds it."""
+        node = self._node
+        if run_id not in node.live:
+            row = await node.store.run(run_id)
+            if row is not None and row.live and row.owner != node.id:
+                return None
+            await node.commander.send(run_id, "wake", {})
+        live = node.live.get(run_id)
         if live is None:
-            raise InvalidCommand(f"run {run_id} is held by another node", hint="send updates through that node")
+            return None
         if not isinstance(live.run, CodeRun):
             raise InvalidCommand(f"run {run_id} is a graph: it takes no updates")
         if live.run.state is RunState.SUSPENDED:
-            raise InvalidCommand(
-                f"run {run_id} takes no updates: it is suspended: {live.run.reason}",
-                hint=f"mend its code, then: headrace runs resume {run_id}",
-            )
+            raise suspended(live.run)
         return live
 
     async def _ask(self, live: LiveRun, given: inp.Update) -> Update:
@@ -269,14 +273,8 @@ class Performer:
         if known is not None and known.done:
             return known
         if ended:
-            raise self._unanswered(run_id, row.state, accepted=known is not None)
+            raise unanswered(run_id, row.state, accepted=known is not None)
         return None
-
-    @staticmethod
-    def _unanswered(run_id: RunId, state: str, *, accepted: bool) -> InvalidCommand:
-        if accepted:
-            return InvalidCommand(f"run {run_id} ended ({state}) before it answered the update")
-        return InvalidCommand(f"run {run_id} takes no updates: it has ended ({state})")
 
     def _reply(self, live: LiveRun, effect: effects.Reply) -> None:
         assert isinstance(live.run, CodeRun)
@@ -357,6 +355,7 @@ class Performer:
         if live.closed or run.seq != seq or run.done or node.stopping or not self._only_waits(live):
             return
         if not node.options.adopt and run.state is not RunState.SUSPENDED:
+            self._refresh_row(live)
             return  # nobody here would wake it
         due = self._next_due(live)
         wake_at = NEVER if due is None or run.state is RunState.SUSPENDED else due
@@ -376,6 +375,13 @@ class Performer:
             node.journal.append([], parked, update=update)
         except HeadraceError:
             live.close()
+
+    def _refresh_row(self, live: LiveRun) -> None:
+        """A run that rests here for long is not to be listed as it was while it was busy."""
+        if live.listed_at != live.run.seq:
+            live.listed_at = live.run.seq
+            with contextlib.suppress(HeadraceError):
+                self._node.journal.append([], None, update=live.update(release=False))
 
     def wake_at(self, when: float) -> None:
         """Remember to look for parked runs at that time."""
