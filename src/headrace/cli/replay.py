@@ -152,6 +152,17 @@ _GONE = "its code cannot be loaded: "
 _EXPORT = "headrace runs history RUN -o jsonl > FILE"
 
 
+async def _name_of(headrace: Headrace, workflow: str) -> str:
+    """The name of the code workflow that is meant: a misspelt one must not pass as having no runs."""
+    from headrace.core.errors import InvalidCommand
+    from headrace.core.spec import CodeSpec
+
+    spec = await headrace.read(workflow)
+    if not isinstance(spec, CodeSpec):
+        raise InvalidCommand(f"workflow {spec.name!r} is a graph: it has no code to replay")
+    return spec.name
+
+
 async def _of_store(
     session: Session, workflow: str | None, run_id: str | None, *, every: bool
 ) -> AsyncIterator[tuple[str, Replayed]]:
@@ -168,7 +179,7 @@ async def _of_store(
             full = await full_id(headrace, run_id)
             yield full, await headrace.replay(full, code)
             return
-        name = workflow if code is None else (await headrace.read(code or "")).name
+        name = None if workflow is None else await _name_of(headrace, workflow)
         states = () if every else tuple(str(state) for state in RunState if state not in FINAL_RUN_STATES)
         before: str | None = None
         while True:

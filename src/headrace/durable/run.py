@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import linecache
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -299,7 +300,7 @@ class CodeRun(Run):
             ev.RunFinished,
             str(state),
             lambda now: ev.RunFinished(now, str(state), output, failure, failed_task, next_run),
-            place="the end of the code",
+            place=_end_of_code(failure),
         )
 
     @property
@@ -355,6 +356,20 @@ def describe(event: ev.Event | None) -> str:
         if value is not None:
             return f"{tag} {value}"
     return tag
+
+
+def _end_of_code(failure: ev.Failure | None) -> str:
+    """Where the last command comes from. Code that raised is told with what it raised: in a replay nothing else shows
+    a missing import."""
+    if failure is None:
+        return "the end of the code"
+    lines = failure.traceback.splitlines()
+    places = [found for line in lines if (found := _FRAME.match(line)) is not None]
+    where = f" at {places[-1][1].rpartition('/')[2]}:{places[-1][2]}" if places else ""
+    return f"the end of the code, which raised {failure.type}: {failure.message}{where}"
+
+
+_FRAME = re.compile(r'\s*File "(.+)", line (\d+)')
 
 
 class Place(msgspec.Struct, gc=False):
