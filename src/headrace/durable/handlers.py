@@ -40,7 +40,6 @@ class Handler(Generic[P, R]):
     What annotations say of the parameters is checked before a message is accepted, and dataclasses and the like are
     made of plain values.
 
-
     ``payload`` of updates and queries is ``{"args": [...], "kwargs": {...}}``, of signals the value."""
 
     def __init__(self, kind: str, function: Callable[P, R]) -> None:
