@@ -1,4 +1,4 @@
-"""Things that stand between a store and its server: a network that breaks where it hurts, a pooler in transaction mode."""
+"""PostgreSQL's protocol: where to break it, and a pooler in transaction mode."""
 
 import asyncio
 import contextlib
@@ -9,76 +9,14 @@ SSL_REQUEST = 80877103
 CANCEL_REQUEST = 80877102
 
 
-class Network:
-    """Forwards TCP connections to the server's port. ``cut`` says how the next request of the client ends:
+class PostgresWire:
+    """See :class:`network.Wire`."""
 
-    ``answer``: it reaches the server and is carried out, the answer is lost; ``sent``: it reaches the server, nobody waits
-    for what becomes of it; ``half``: only its first half arrives; ``before``: nothing does. Then the connection is closed.
-    """
+    def asks(self, data: bytes) -> bool:
+        return data[:1] == b"B"  # Bind: a statement is to be carried out
 
-    def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
-        self.cut = ""
-        self.cuts = 0
-        self.connections = 0
-        self.refuses = False
-        self.port = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator["Network"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self.refuses:
-            to_client.close()
-            return
-        self.connections += 1
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
-        back = asyncio.create_task(self._forward(from_server, to_client))
-        try:
-            while data := await from_client.read(1 << 20):
-                if self.cut and data[:1] == b"B":  # Bind: a statement is to be carried out
-                    how, self.cut = self.cut, ""
-                    self.cuts += 1
-                    back.cancel()
-                    await asyncio.wait([back])
-                    if how == "half":
-                        to_server.write(data[: len(data) // 2])
-                    elif how != "before":
-                        to_server.write(data)
-                    await to_server.drain()
-                    if how == "answer":
-                        await from_server.read(1)  # it answers when it has committed
-                    return
-                to_server.write(data)
-                await to_server.drain()
-        except ConnectionError:
-            pass
-        finally:
-            back.cancel()
-            to_server.close()
-            to_client.transport.abort()
-
-    @staticmethod
-    async def _forward(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await source.read(1 << 20):
-                target.write(data)
-                await target.drain()
-        target.close()
+    async def answered(self, from_server: asyncio.StreamReader) -> None:
+        await from_server.read(1)  # it answers when it has committed
 
 
 class Pooler:

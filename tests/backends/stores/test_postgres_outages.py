@@ -8,18 +8,16 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from network import Network
+from outages import CUTS, R1, Writer
 from postgres_rig import PostgresHarness
 from postgres_server import PostgresServer
-from postgres_wire import Network
+from postgres_wire import PostgresWire
 
 from headrace.backends.stores import postgres_connections
 from headrace.backends.stores.postgres import PostgresStore
-from headrace.core.errors import HeadraceError, StoreUnavailable
-from headrace.engine.journal import Journal
-from headrace.testing.store_conformance.stage import Node, Stage, event, new_run, run_id, update
-
-R1 = run_id(1)
-CUTS = ("answer", "sent", "half", "before")
+from headrace.core.errors import StoreUnavailable
+from headrace.testing.store_conformance.stage import Node, Stage, new_run, run_id
 
 
 @pytest.fixture
@@ -40,38 +38,15 @@ async def node_behind(network: Network, harness: PostgresHarness) -> AsyncIterat
         await store.close()
 
 
-class Writer:
-    """Hands events of one run to a real journal and remembers which were acknowledged."""
-
-    def __init__(self, node: Node) -> None:
-        self.journal = Journal(node.store, node.name, node.epoch)
-        self.last = 1
-        self.acked: list[int] = []
-        self.errors: list[HeadraceError] = []
-
-    def write(self, count: int) -> asyncio.Future[None]:
-        """Hand in some events; done when they are durable."""
-        seqs = range(self.last + 1, self.last + 1 + count)
-        self.last += count
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def release(error: HeadraceError | None) -> None:
-            if error is None:
-                self.acked.extend(seqs)
-            else:
-                self.errors.append(error)
-            done.set_result(None)
-
-        self.journal.append([event(R1, seq, "x" * 100) for seq in seqs], release, update=update(R1, seqs[-1]))
-        return done
-
-
 def test_connections_cut_in_the_middle_of_commits(harness: PostgresHarness) -> None:
     """Before, in the middle of and after the request, after the commit: the journal repeats the flush, which is then there
     once."""
 
     async def work() -> None:
-        async with Network(harness.server.port).listening() as network, node_behind(network, harness) as node:
+        async with (
+            Network(harness.server.port, PostgresWire()).listening() as network,
+            node_behind(network, harness) as node,
+        ):
             await node.start(new_run(1))
             writer = Writer(node)
             for how, count in itertools.product(CUTS * 5, (1, 40)):
@@ -132,7 +107,10 @@ def test_a_claim_whose_answer_is_lost(harness: PostgresHarness, how: str) -> Non
     """The caller does not know what it took; its next claim gets it, and nobody else could have."""
 
     async def work() -> None:
-        async with Network(harness.server.port).listening() as network, node_behind(network, harness) as node:
+        async with (
+            Network(harness.server.port, PostgresWire()).listening() as network,
+            node_behind(network, harness) as node,
+        ):
             await node.start(*(new_run(number) for number in range(1, 6)))
             await node.store.release(node.name, node.epoch, [run_id(number) for number in range(1, 6)])
             assert await node.claim(2) == [R1, run_id(2)]
@@ -172,7 +150,10 @@ def test_questions_are_asked_again(harness: PostgresHarness, how: str) -> None:
     """Reading, releasing and reserving twice does no harm: the caller notices nothing."""
 
     async def work() -> None:
-        async with Network(harness.server.port).listening() as network, node_behind(network, harness) as node:
+        async with (
+            Network(harness.server.port, PostgresWire()).listening() as network,
+            node_behind(network, harness) as node,
+        ):
             await node.start(new_run(1))
             network.cut = how
             assert len(await node.store.history(R1)) == 1
@@ -190,7 +171,10 @@ def test_a_post_is_never_stored_twice(harness: PostgresHarness) -> None:
     """Nobody can know whether it arrived: that is what the sender is told."""
 
     async def work() -> None:
-        async with Network(harness.server.port).listening() as network, node_behind(network, harness) as node:
+        async with (
+            Network(harness.server.port, PostgresWire()).listening() as network,
+            node_behind(network, harness) as node,
+        ):
             await node.start(new_run(1))
             for how in CUTS:
                 network.cut = how
@@ -207,7 +191,10 @@ def test_a_lease_is_renewed_over_a_new_connection(harness: PostgresHarness) -> N
     """The keeper tries again; the thread and its loop go on."""
 
     async def work() -> None:
-        async with Network(harness.server.port).listening() as network, node_behind(network, harness) as node:
+        async with (
+            Network(harness.server.port, PostgresWire()).listening() as network,
+            node_behind(network, harness) as node,
+        ):
             assert await asyncio.to_thread(node.store.renew, node.name, node.epoch, 60.0)
             for how in CUTS:
                 network.cut = how
@@ -242,7 +229,10 @@ def test_a_server_that_stays_away_is_an_error_after_some_patience(
     monkeypatch.setattr(postgres_connections, "PATIENCE_SECONDS", 0.1)
 
     async def work() -> None:
-        async with Network(harness.server.port).listening() as network, node_behind(network, harness) as node:
+        async with (
+            Network(harness.server.port, PostgresWire()).listening() as network,
+            node_behind(network, harness) as node,
+        ):
             network.refuses = True
             network.cut = "before"
             with pytest.raises(StoreUnavailable):
