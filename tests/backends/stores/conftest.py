@@ -1,5 +1,5 @@
-"""Before any test module imports the suite: its assertions are to explain themselves. And one PostgreSQL for all tests
-that need one."""
+"""Before any test module imports the suite: its assertions are to explain themselves. And one PostgreSQL and one
+MariaDB for all tests that need one."""
 
 import sys
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pytest
 pytest.register_assert_rewrite("headrace.testing.store_conformance", "headrace.testing.lock_conformance")
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: what lies beside the tests is imported by name
 
+from mariadb_server import MariadbServer, mariadb_programs  # noqa: E402
 from postgres_server import PostgresServer, postgres_folder  # noqa: E402
 
 
@@ -17,6 +18,17 @@ from postgres_server import PostgresServer, postgres_folder  # noqa: E402
 def postgres() -> Iterator[PostgresServer]:
     """A running server; tests that crash it start it again."""
     server = PostgresServer(postgres_folder())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A running server; tests that crash it start it again."""
+    server = MariadbServer(mariadb_programs())
     try:
         server.start()
         yield server

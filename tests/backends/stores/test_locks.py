@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mariadb_server import MariadbServer
+from mysql_rig import MysqlHarness
 from postgres_rig import PostgresHarness
 from postgres_server import PostgresServer
 from test_store_conformance import MemoryHarness, SqliteHarness
@@ -183,3 +185,9 @@ class TestPostgresLocks(StoreLocks):
     @pytest.fixture
     def harness(self, postgres: PostgresServer) -> PostgresHarness:
         return PostgresHarness(postgres)
+
+
+class TestMysqlLocks(StoreLocks):
+    @pytest.fixture
+    def harness(self, mariadb: MariadbServer) -> MysqlHarness:
+        return MysqlHarness(mariadb)

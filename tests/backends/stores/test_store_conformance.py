@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
+from mariadb_server import MariadbServer
+from mysql_rig import MysqlHarness
 from postgres_rig import PostgresHarness
 from postgres_server import PostgresServer
 
@@ -61,3 +63,9 @@ class TestPostgresStore(StoreConformance):
     @pytest.fixture
     def harness(self, postgres: PostgresServer) -> PostgresHarness:
         return PostgresHarness(postgres)
+
+
+class TestMysqlStore(StoreConformance):
+    @pytest.fixture
+    def harness(self, mariadb: MariadbServer) -> MysqlHarness:
+        return MysqlHarness(mariadb)

@@ -3,6 +3,7 @@
 - :mod:`~headrace.backends.stores.memory`: in this process only; the oracle of the conformance suite.
 - :mod:`~headrace.backends.stores.sqlite`: one file, one host, any number of processes.
 - :mod:`~headrace.backends.stores.postgres`: a PostgreSQL database, any number of hosts.
+- :mod:`~headrace.backends.stores.mysql`: a MySQL or MariaDB database, any number of hosts.
 
 :func:`open_store` chooses by URL.
 """
@@ -17,6 +18,7 @@ SUPPORTED = (
     ("sqlite:////absolute/path.db", "an SQLite file"),
     ("sqlite://", "a private temporary SQLite database, removed at the end"),
     ("postgresql://user@host/database", "a PostgreSQL database, for several nodes"),
+    ("mysql://user@host/database", "a MySQL or MariaDB database, for several nodes"),
     ("memory://", "in this process only, for tests"),
 )
 """URL forms and what they mean, for messages and documentation."""
@@ -43,6 +45,17 @@ def open_store(url: str) -> Store:
             ) from None
 
         return PostgresStore(url)
+    if scheme in ("mysql", "mariadb") and separator:
+        try:
+            from headrace.backends.stores.mysql import MysqlStore  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if error.name != "asyncmy":
+                raise
+            raise StoreError(
+                f"{scheme}:// needs the driver asyncmy, which is not installed", hint='pip install "headrace[mysql]"'
+            ) from None
+
+        return MysqlStore(url)
     if scheme == "memory" and separator:
         if rest:
             raise StoreError(f"{url!r}: a memory store has no name", hint='use "memory://"')

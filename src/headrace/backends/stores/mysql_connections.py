@@ -1,0 +1,234 @@
+"""Connections that mend themselves. A call gets a connection of its own for as long as it takes; one that broke is
+replaced by the next call that needs it, with growing pauses while the server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from headrace.backends.stores.mysql_errors import DRIVER_ERRORS, asyncmy, code_of, is_lost, translated
+from headrace.backends.stores.mysql_text import Room, Value, call
+from headrace.backends.stores.mysql_url import Place
+from headrace.core.errors import StoreError, StoreUnavailable
+
+logger = logging.getLogger("headrace.mysql")
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10
+"""One try to connect may take this long."""
+
+PATIENCE_SECONDS = 5.0
+"""How long a call waits for a server that went away, before :class:`StoreUnavailable`."""
+
+COMMAND_SECONDS = 30.0
+"""How long a call may take."""
+
+LOCK_SECONDS = 5
+"""How long a statement waits for a row that somebody else has locked; then it is to be tried again."""
+
+CLOSE_SECONDS = 5.0
+PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+PACKET_BYTES_MAX = 8 << 20
+"""Packets stay below this even where the server takes more, unless a single value is larger."""
+
+_UNKNOWN_DATABASE = 1049
+
+# READ COMMITTED: the procedures rely on it. Backslash escapes (no NO_BACKSLASH_ESCAPES): the literals do. wait_timeout:
+# MySQL's own default; some servers set it to seconds.
+_SETTINGS = (
+    b"SET SESSION sql_mode='STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',time_zone='+00:00',"
+    b"autocommit=1,wait_timeout=28800,lock_wait_timeout=30,innodb_lock_wait_timeout=%d;"
+    b"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;SELECT @@max_allowed_packet"
+)
+
+
+class Result:
+    """What one statement gave: ``rows``, or how many it changed."""
+
+    def __init__(self, rows: Sequence[Any] | None, changed: int) -> None:
+        self.rows = list(rows or ())
+        self.changed = changed
+        self.is_table = rows is not None
+
+
+class Connection:
+    """One session with the server. Rows are tuples of the values that the statement selects: hence Any."""
+
+    def __init__(self, driver: Any) -> None:  # Any: the driver's types are incomplete
+        self._driver = driver
+        self.room = Room(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
+
+    async def run(self, text: bytes, *, seconds: float = COMMAND_SECONDS) -> list[Result]:
+        """Send a packet of statements, return what each gave. Stops at the first error and raises it: the driver's, or
+        :class:`TimeoutError`. Cancelled or timed out, the connection is of no use any more."""
+        driver = self._driver
+        found: list[Result] = []
+        try:
+            async with asyncio.timeout(seconds):
+                await driver.query(text)
+                while True:
+                    result = driver._result
+                    found.append(Result(result.rows, result.affected_rows))
+                    if not result.has_next:
+                        return found
+                    await driver.next_result()
+        except (TimeoutError, asyncio.CancelledError):
+            self.terminate()
+            raise
+
+    async def rows(self, text: bytes) -> list[Any]:
+        """The rows of a query, or of the first one in a procedure."""
+        return next((result.rows for result in await self.run(text) if result.is_table), [])
+
+    async def value(self, text: bytes) -> Any:
+        """The first value of the first row, or None."""
+        rows = await self.rows(text)
+        return rows[0][0] if rows else None
+
+    async def call(self, procedure: str, *values: Value) -> list[Any]:
+        """Call a procedure, return the rows it gives."""
+        return await self.rows(call(procedure, *values))
+
+    def is_closed(self) -> bool:
+        """Whether it is known to be of no use any more."""
+        return not self._driver.connected
+
+    async def close(self) -> None:
+        """Say goodbye if the server listens; in any case the connection is gone afterwards."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._driver.ensure_closed()
+        except DRIVER_ERRORS:
+            self.terminate()
+
+    def terminate(self) -> None:
+        """Close without a word."""
+        transport = self._driver._transport
+        self._driver.close()
+        if transport is not None:
+            transport.abort()  # whatever was not yet sent is not to be sent any more
+
+
+_connect: Any = asyncmy.connect  # its annotations are incomplete and partly wrong
+
+
+async def connect(place: Place, *, database: bool = True) -> Connection:
+    """A new connection. Raises the driver's errors; :class:`StoreError` for certificates that cannot be used."""
+    tls = place.tls_context()
+    async with asyncio.timeout(CONNECT_SECONDS):  # the driver's own one ends before the server has said anything
+        driver = await _connect(
+            host=place.host,
+            port=place.port,
+            unix_socket=place.unix_socket or None,
+            user=place.user,
+            password=place.password,  # bytes: the driver would encode a text as latin1
+            database=place.database if database else None,
+            charset="utf8mb4",
+            connect_timeout=CONNECT_SECONDS,
+            ssl=tls,
+            autocommit=None,
+            program_name="headrace",
+        )
+    connection = Connection(driver)
+    try:
+        packet = (await connection.run(_SETTINGS % LOCK_SECONDS, seconds=CONNECT_SECONDS))[-1].rows[0][0]
+    except BaseException:
+        connection.terminate()
+        raise
+    most = int(packet) - 1024
+    connection.room = Room(min(PACKET_BYTES_MAX, most), most)
+    return connection
+
+
+class Connections:
+    """Up to ``count`` connections, made when needed, the last used one first."""
+
+    def __init__(self, place: Place, count: int) -> None:
+        self._place = place
+        self._count = count
+        self._idle: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
+        for _ in range(count):
+            self._idle.put_nowait(None)
+
+    async def open(self) -> None:
+        """Make the first connection, without patience; makes the database if there is none. Raises Headrace's errors."""
+        slot = await self._idle.get()
+        try:
+            slot = slot or await self._connect(patience_seconds=0.0)
+        finally:
+            self._idle.put_nowait(slot)
+
+    async def call(self, function: Callable[[Connection], Awaitable[T]], *, repeatable: bool = False) -> T:
+        """Run ``function`` with a connection; its driver's errors leave as Headrace's.
+
+        ``repeatable``: doing it twice does no harm, so it is tried again, once, if the connection broke under it.
+        """
+        connection = await self._idle.get()
+        try:
+            while True:
+                if connection is None or connection.is_closed():
+                    connection = None
+                    connection = await self._connect(patience_seconds=PATIENCE_SECONDS)
+                try:
+                    return await function(connection)
+                except DRIVER_ERRORS as error:
+                    if is_lost(error) or connection.is_closed():
+                        connection.terminate()
+                        connection = None
+                        if repeatable:
+                            repeatable = False
+                            continue
+                    raise translated(error, self._place.shown) from error
+        finally:
+            self._idle.put_nowait(connection)
+
+    async def _connect(self, *, patience_seconds: float) -> Connection:
+        """Raises Headrace's errors: at once what waiting cannot mend."""
+        deadline = time.monotonic() + patience_seconds
+        tries = 0
+        while True:
+            try:
+                return await self._connect_once()
+            except DRIVER_ERRORS as error:
+                found = translated(error, self._place.shown)
+                pause = PAUSES_SECONDS[min(tries, len(PAUSES_SECONDS) - 1)]
+                if not isinstance(found, StoreUnavailable) or time.monotonic() + pause > deadline:
+                    raise found from error
+                tries += 1
+                logger.debug("connecting failed, trying again", extra={"error": str(found), "pause_seconds": pause})
+                await asyncio.sleep(pause)
+            except (RuntimeError, ValueError) as error:  # of the driver: how to log in
+                raise StoreError(f"cannot log in at {self._place.shown} ({error})") from error
+
+    async def _connect_once(self) -> Connection:
+        try:
+            return await connect(self._place)
+        except DRIVER_ERRORS as error:
+            if code_of(error) != _UNKNOWN_DATABASE:
+                raise
+            unknown = error
+        bare = await connect(self._place, database=False)
+        try:
+            await bare.run(b"CREATE DATABASE IF NOT EXISTS %s CHARACTER SET utf8mb4" % self._place.quoted.encode())
+        except DRIVER_ERRORS as error:
+            raise unknown from error
+        finally:
+            await bare.close()
+        return await connect(self._place)
+
+    async def close(self) -> None:
+        """Wait for the calls under way, then close everything."""
+        found: list[Connection | None] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while len(found) < self._count:
+                    found.append(await self._idle.get())
+        for connection in found:
+            if connection is not None:
+                await connection.close()

@@ -1,0 +1,89 @@
+"""Whole engines on MySQL: a graph from end to end, commands from elsewhere, and a node that is killed."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mariadb_server import MariadbServer
+from mysql_rig import MysqlHarness
+from postgres_flow import flow
+
+from headrace import Headrace
+from headrace.core.errors import RunCancelled
+
+PROGRAM = Path(__file__).with_name("postgres_flow.py")
+LEASE_SECONDS = 2.0
+SPARE_SECONDS = 2.0
+"""Beyond the lease: the promise is that runs go on within the lease time plus this."""
+
+
+@pytest.fixture
+def harness(mariadb: MariadbServer) -> MysqlHarness:
+    return MysqlHarness(mariadb)
+
+
+def test_a_graph_runs_and_is_found_by_another_engine(harness: MysqlHarness, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Headrace(harness.url, node="a", data_dir=tmp_path) as headrace:
+            runs = [await headrace.run(flow) for _ in range(20)]
+            assert [await run.result() for run in runs] == [{"third": 42}] * 20
+        async with Headrace(harness.url, node="b", data_dir=tmp_path) as headrace:
+            rows = await headrace.runs(limit=100)
+            assert {row.run_id for row in rows} == {run.id for run in runs}
+            assert {row.state for row in rows} == {"succeeded"}
+
+    asyncio.run(work())
+
+
+def test_runs_are_cancelled_by_another_node(harness: MysqlHarness, tmp_path: Path) -> None:
+    """The message goes through the database, the owner's bell is rung."""
+
+    async def work() -> None:
+        command = [sys.executable, str(PROGRAM), harness.url, "victim", "60", str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
+            try:
+                run_id = await asyncio.to_thread(_started, owner)
+                async with Headrace(harness.url, node="b", data_dir=tmp_path / "b") as headrace:
+                    run = await headrace.cancel(run_id)
+                    with pytest.raises(RunCancelled):
+                        await run.result()
+                assert await asyncio.to_thread(owner.wait, 30) == 1  # there, too, the run was cancelled
+            finally:
+                owner.kill()
+
+    asyncio.run(work())
+
+
+def test_a_killed_node_is_taken_over_in_time(harness: MysqlHarness, tmp_path: Path) -> None:
+    """Its run ends elsewhere within the lease time plus two seconds; what it had done is not done again."""
+
+    async def work() -> None:
+        command = [sys.executable, str(PROGRAM), harness.url, "victim", str(LEASE_SECONDS), str(tmp_path)]
+        async with Headrace(
+            harness.url, workflows=[flow], node="heir", lease_seconds=LEASE_SECONDS, data_dir=tmp_path / "heir"
+        ) as headrace:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as victim:
+                run_id = await asyncio.to_thread(_started, victim)
+                await harness.until(f"SELECT last_seq > 1 FROM runs WHERE run_id = '{run_id}'")
+                victim.send_signal(signal.SIGKILL)
+                killed = time.monotonic()
+            run = await headrace.get(run_id)
+            assert await run.result() == {"third": 42}
+            assert time.monotonic() - killed < LEASE_SECONDS + SPARE_SECONDS
+            data = [data for _, data in await headrace.store.history(run_id)]
+            assert sum(b'"task.succeeded"' in one and b'"first"' in one for one in data) == 1
+            assert {str(row.node): row.live for row in await headrace.store.nodes()} == {"heir": True, "victim": False}
+
+    asyncio.run(work())
+
+
+def _started(process: subprocess.Popen[str]) -> str:
+    """Wait until a run was acknowledged and its second task has begun, in whichever order; returns the run's id."""
+    assert process.stdout is not None
+    lines = sorted(process.stdout.readline().split() for _ in range(2))
+    assert [words[0] for words in lines] == ["begun", "started"]
+    return lines[1][1]
