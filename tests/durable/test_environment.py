@@ -459,3 +459,26 @@ def test_what_a_run_refuses_is_refused_here_too() -> None:
             await run.signal("too late")
 
     play(scenario)
+
+
+@workflow
+async def waits_for_word() -> str:
+    return await wait_for_signal("word")
+
+
+@workflow
+async def writes_to_its_child_at_once() -> str:
+    child = start_child(waits_for_word)
+    await child.signal("word", "early")
+    return await child
+
+
+@BOTH_STORES
+def test_a_child_can_be_written_to_as_soon_as_it_is_asked_for(store: str) -> None:
+    """The message waits until the child is there; it used to be refused: there was no such run yet."""
+
+    async def scenario(env: Environment) -> None:
+        report = await env.run_with_crashes(writes_to_its_child_at_once)
+        assert report.scenarios > 5
+
+    play(scenario, store=store)

@@ -96,7 +96,8 @@ async def _of_files(files: list[str], workflow: str | None, session: Session) ->
     from headrace.cli.interceptors import interceptors_from_environment
 
     if workflow is not None and ".py" in workflow:
-        headrace = Headrace("memory://", adopt=False, interceptors=interceptors_from_environment())
+        # Never opened: it says which tasks can run, and where large values are.
+        headrace = Headrace(session.store, adopt=False, interceptors=interceptors_from_environment())
         for file in files:
             yield file, await _of_file(headrace, file, workflow)
         return

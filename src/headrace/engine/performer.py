@@ -47,6 +47,9 @@ PARK_TIMER_SECONDS = 5.0
 ANSWER_LOOK_SECONDS = 5.0
 """How often whoever waits for an update's answer looks into the store, should the run have gone to another node."""
 
+CHILD_LOOK_SECONDS = 0.01
+"""How often a message for a child looks whether the child is there by now: it is being created."""
+
 NEVER = 4e9
 """A ``wake_at`` for runs that only a message wakes (the year 2096; a message clears it)."""
 
@@ -192,11 +195,21 @@ class Performer:
             key = f"{live.run_id}/{effect.message}"
             payload = {"name": effect.name, "payload": effect.payload, "key": key, "headers": effect.headers}
         failure: Failure | None = None
+        await self._until_there(live, effect.run_id)
         try:
             await self._node.command(RunId(effect.run_id), effect.kind, payload)
         except (InvalidCommand, NotFound) as error:
             failure = failure_of(error)
         self._node.feed(live, inp.MessageDone(effect.message, failure))
+
+    async def _until_there(self, live: LiveRun, run_id: str) -> None:
+        """A child of the run itself, which its code may write to as soon as it has asked for it, is waited for."""
+        assert isinstance(live.run, CodeRun)
+        child = next((child for child in live.run.children.values() if child.run_id == run_id), None)
+        while child is not None and child.state is None and not live.closed:
+            if await self._node.store.run(RunId(run_id)) is not None:
+                return
+            await asyncio.sleep(CHILD_LOOK_SECONDS)
 
     # ---- replies -----------------------------------------------------------------------------------------------------
 
