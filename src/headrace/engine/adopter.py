@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
 from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, StoreCorrupt
 from headrace.core.events import Event, Patched, RunCreated
-from headrace.core.ids import RunId
+from headrace.core.ids import Epoch, RunId
 from headrace.core.run import Run, Unit
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
@@ -46,9 +46,10 @@ class Adopter:
         self._node = node
         self.refused: dict[RunId, HeadraceError] = {}
         """Runs this node could not take over, with the reason."""
-        self._claimed: set[RunId] = set()
-        """Runs that were claimed and not taken over yet; released at the end of the round, or of the next one if the
-        store is out of reach then."""
+        self._claimed: dict[RunId, Epoch] = {}
+        """Runs that were claimed and not taken over yet, with the epoch they were claimed under; released at the end of
+        the round, or of the next one if the store is out of reach then."""
+        self._round = asyncio.Lock()
 
     def refuse(self, run_id: RunId, error: HeadraceError) -> None:
         """Remember not to take this run over again."""
@@ -65,23 +66,31 @@ class Adopter:
                 logger.warning("looking for lost runs failed", extra={"error": str(error)})
 
     async def adopt_waiting(self) -> int:
-        """Fence lost nodes, take over what nobody owns. Returns the number of runs taken over."""
-        node = self._node
-        try:
-            await self._release()
-            for lost in await node.store.expire_lost():
-                logger.warning("a node was lost; its runs are taken over", extra={"lost": lost})
+        """Fence lost nodes, take over what nobody owns. Returns the number of runs taken over. One round at a time: a
+        round ends by giving up what it could not take over, which must not be what another one is just loading."""
+        async with self._round:
             try:
-                adopted = await self._adopt_unowned()
-                for run_id in await node.store.waiting_runs():
-                    if run_id not in self.refused and await node.store.claim(node.id, node.epoch, 1, [run_id]):
-                        self._claimed.add(run_id)
-                        adopted += await self.adopt(run_id) is not None
-            finally:
-                await self._release()
-        except Fenced:
-            self._claimed.clear()  # nothing is ours any more
-            raise
+                return await self._adopt_waiting()
+            except Fenced:
+                self._claimed.clear()  # nothing is ours any more
+                raise
+
+    async def _adopt_waiting(self) -> int:
+        node = self._node
+        await self._release()
+        for lost in await node.store.expire_lost():
+            logger.warning("a node was lost; its runs are taken over", extra={"lost": lost})
+        try:
+            adopted = await self._adopt_unowned()
+            for run_id in await node.store.waiting_runs():
+                if run_id in self.refused:
+                    continue
+                epoch = node.epoch
+                if await self.claim(1, [run_id]):
+                    self._claimed[run_id] = epoch
+                    adopted += await self.adopt(run_id, epoch) is not None
+        finally:
+            await self._release()
         return adopted
 
     async def _adopt_unowned(self) -> int:
@@ -90,29 +99,50 @@ class Adopter:
         node = self._node
         adopted = 0
         while len(node.live) < LIVE_RUNS_MAX:
-            claimed = await node.store.claim(node.id, node.epoch, CLAIM_RUNS)
+            epoch = node.epoch
+            claimed = await self.claim(CLAIM_RUNS)
             if not claimed:
                 break
-            self._claimed.update(claimed)
+            self._claimed.update(dict.fromkeys(claimed, epoch))
             for run_id in claimed:
                 if run_id not in self.refused:
-                    adopted += await self.adopt(run_id) is not None
+                    adopted += await self.adopt(run_id, epoch) is not None
         return adopted
 
-    async def _release(self) -> None:
-        """Give up what was claimed and not taken over."""
-        if self._claimed:
-            node = self._node
-            run_ids = list(self._claimed)
-            await node.store.release(node.id, node.epoch, run_ids)
-            self._claimed.difference_update(run_ids)
+    async def claim(self, limit: int, run_ids: Sequence[RunId] | None = None) -> list[RunId]:
+        """Take unowned runs; see :meth:`headrace.contracts.store.Leases.claim`.
 
-    async def adopt(self, run_id: RunId) -> LiveRun | None:
-        """Load a claimed run and go on with it; None if it cannot be done: it is refused then, and released at the end of
-        the round. Raises retryable errors of the store."""
+        A run that this node itself is just letting go of, in a commit whose outcome it has not heard, may be repeated:
+        that would give the run up again, under the hands of who claimed it. So that is waited for first, and the run
+        claimed anew."""
+        node = self._node
+        epoch = node.epoch
+        claimed = await node.store.claim(node.id, epoch, limit, run_ids)
+        leaving = {run_id: live for run_id in claimed if (live := node.leaving(run_id)) is not None}
+        if leaving:
+            for live in leaving.values():
+                await live.until_closed()
+            again = list(leaving)
+            await node.store.release(node.id, epoch, again)
+            again = await node.store.claim(node.id, epoch, len(again), again)
+            claimed = [run_id for run_id in claimed if run_id not in leaving or run_id in again]
+        return claimed
+
+    async def _release(self) -> None:
+        """Give up what was claimed and not taken over. What was claimed under an epoch that is over is no longer held."""
+        node = self._node
+        epoch = node.epoch
+        run_ids = [run_id for run_id, claimed_under in self._claimed.items() if claimed_under == epoch]
+        if run_ids:
+            await node.store.release(node.id, epoch, run_ids)
+        self._claimed.clear()
+
+    async def adopt(self, run_id: RunId, epoch: Epoch) -> LiveRun | None:
+        """Load a run that was claimed under an epoch and go on with it; None if it cannot be done: it is refused then,
+        and released at the end of the round. Raises retryable errors of the store, and :class:`Fenced`."""
         node = self._node
         try:
-            live = await self.load(run_id)
+            live = await self.load(run_id, epoch)
             self.take_up(live)
         except Fenced:
             raise
@@ -122,7 +152,7 @@ class Adopter:
             logger.exception("a run cannot be taken over", extra={"run_id": run_id})
             self.refuse(run_id, error if isinstance(error, HeadraceError) else StoreCorrupt(repr(error)))
             return None
-        self._claimed.discard(run_id)
+        self._claimed.pop(run_id, None)
         await node.commander.apply_inbox([run_id])
         if live.run.done and not live.closed and not live.tickets:
             await self.give_up(live)
@@ -131,15 +161,14 @@ class Adopter:
 
     async def give_up(self, live: LiveRun) -> None:
         """Release a run that has nothing to do."""
-        node = self._node
-        await node.journal.drained()
+        await self._node.journal.drained()
         if live.run.done and not live.closed:
-            node.drop(live)
-            await node.store.release(node.id, node.epoch, [live.run_id])
+            await self._node.let_go(live)
 
-    async def load(self, run_id: RunId, *, bind: bool = True, blind: bool = False) -> LiveRun:
-        """Fold a claimed run's history. With ``bind`` False the run can be decided on but nothing can be launched; with
-        ``blind`` True a code workflow's history is only read."""
+    async def load(self, run_id: RunId, epoch: Epoch, *, bind: bool = True, blind: bool = False) -> LiveRun:
+        """Fold the history of a run that was claimed under an epoch. With ``bind`` False the run can be decided on but
+        nothing can be launched; with ``blind`` True a code workflow's history is only read. Raises :class:`Fenced` if the
+        epoch is over by then: the run may be somebody else's, or this node's own a second time."""
         node = self._node
         binding: Binding | None = None
 
@@ -151,6 +180,9 @@ class Adopter:
             return None
 
         run = await read_run(node, run_id, code_for)
+        if not node.holds(epoch):
+            run.plan.brain.close(run)
+            raise Fenced(f"run {run_id} was claimed under epoch {epoch}, which is over")
         live = LiveRun(run, binding or Binding((), None))
         live.careful = True
         live.inert = binding is None

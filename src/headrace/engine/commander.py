@@ -13,8 +13,8 @@ import msgspec
 from headrace.contracts.store import InboxRow, RunRow
 from headrace.core import inputs as inp
 from headrace.core.decide import attempt_is_over
-from headrace.core.errors import HeadraceError, InvalidCommand, NotFound, UpdateRejected, UserCodeError
-from headrace.core.ids import RunId
+from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, UpdateRejected, UserCodeError
+from headrace.core.ids import Epoch, RunId
 from headrace.core.states import FINAL_RUN_STATES
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
@@ -151,8 +151,9 @@ class Commander:
                 await node.store.expire_lost()
             if row.key is not None and isinstance(given, inp.Retry):
                 await node.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
-            if await node.store.claim(node.id, node.epoch, 1, [run_id]):
-                await self._apply_to_claimed(run_id, given)
+            epoch = node.epoch
+            if await node.adopter.claim(1, [run_id]):
+                await self._apply_to_claimed(run_id, epoch, given)
                 return
             await asyncio.sleep(CLAIM_DELAY_SECONDS)
         raise InvalidCommand(f"run {run_id} is held by a node that does not answer; try again in a few seconds")
@@ -194,20 +195,22 @@ class Commander:
         except (InvalidCommand, NotFound) as error:
             logger.info("a message came too late", extra={"run_id": run_id, "kind": kind, "error": error.message})
 
-    async def _apply_to_claimed(self, run_id: RunId, given: inp.Input) -> None:
+    async def _apply_to_claimed(self, run_id: RunId, epoch: Epoch, given: inp.Input) -> None:
         node = self._node
         try:
             if isinstance(given, inp.Terminate):
-                live = await node.adopter.load(run_id, bind=False, blind=True)  # also a run whose code is gone
+                live = await node.adopter.load(run_id, epoch, bind=False, blind=True)  # also a run whose code is gone
             else:
-                live = await node.adopter.load(run_id, bind=not isinstance(given, inp.Cancel | inp.Pause))
+                live = await node.adopter.load(run_id, epoch, bind=not isinstance(given, inp.Cancel | inp.Pause))
         except UserCodeError as error:
-            await node.store.release(node.id, node.epoch, [run_id])
+            await node.store.release(node.id, epoch, [run_id])
             without = f"to end the run without its code: headrace runs terminate {run_id}"
             error.hint = f"{error.hint}; {without}" if error.hint else without
             raise
+        except Fenced:
+            raise
         except BaseException:
-            await node.store.release(node.id, node.epoch, [run_id])
+            await node.store.release(node.id, epoch, [run_id])
             raise
         if isinstance(live.run, CodeRun):
             given = await payloads.restore_input(given, node.artifacts)
@@ -216,15 +219,13 @@ class Commander:
         try:
             node.feed(live, given, then=lambda: None if durable.done() else durable.set_result(None))
         except InvalidCommand:
-            node.drop(live)
-            await node.store.release(node.id, node.epoch, [run_id])
+            await node.let_go(live)
             raise
         await durable
         if live.error is not None:
             raise live.error
         if not live.closed and live.inert:
-            node.drop(live)
-            await node.store.release(node.id, node.epoch, [run_id])
+            await node.let_go(live)
 
 
 def _keys_of(run: Any) -> Collection[str]:

@@ -19,7 +19,7 @@ import msgspec
 from headrace.core import events as ev
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event, encode_event
-from headrace.core.errors import Diverged, InvalidCommand, NotFound
+from headrace.core.errors import Diverged, Fenced, InvalidCommand, NotFound
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.durable.run import CodePlan
@@ -93,8 +93,7 @@ async def fork(
                 await node.reserve_key(row.workflow, row.key, live.run_id)
         except BaseException:
             if claimed and old is not None:
-                node.drop(old)
-                await node.store.release(node.id, node.epoch, [run_id])
+                await node.let_go(old)
             raise
         if old is None or (not old.closed and not old.parked and old.run.seq == len(stored)):
             break
@@ -124,14 +123,17 @@ async def _hold(node: Node, run_id: RunId) -> tuple[LiveRun | None, bool]:
         return None, False
     if row.owner is not None:
         await node.store.expire_lost()
-    if not await node.store.claim(node.id, node.epoch, 1, [run_id]):
+    epoch = node.epoch
+    if not await node.adopter.claim(1, [run_id]):
         raise InvalidCommand(
             f"run {run_id} is held by another process", hint="reset it from there, or stop that process first"
         )
     try:
-        return await node.adopter.load(run_id), True
+        return await node.adopter.load(run_id, epoch), True
+    except Fenced:
+        raise
     except BaseException:
-        await node.store.release(node.id, node.epoch, [run_id])
+        await node.store.release(node.id, epoch, [run_id])
         raise
 
 

@@ -78,7 +78,8 @@ class LiveRun:
         self.waiters: list[asyncio.Future[None]] = []
         self.progress_at = 0.0
         self.unsettled = 0
-        """Decisions whose consequences wait for a commit: until then it cannot be seen what the run owes."""
+        """Decisions whose consequences wait for a commit, and effects under way: until then it cannot be seen what the
+        run owes."""
         self.listed_at = 0
         """The number of the newest event when the row was last refreshed because the run rested."""
         self.rested_at = 0

@@ -28,6 +28,7 @@ from headrace.core.errors import (
     EngineStopped,
     Fenced,
     HeadraceError,
+    HistoryConflict,
     InvalidCommand,
     InvalidTransition,
     UpdateRejected,
@@ -217,7 +218,7 @@ class Node:
         self._fence(Fenced(f"node {self.id} no longer owns its runs: {why}"))
 
     def _journal_broke(self, error: HeadraceError) -> None:
-        if isinstance(error, Fenced):
+        if isinstance(error, Fenced | HistoryConflict):  # either way, what is in memory is not what is stored
             self._fence(error)
             return
         self.broken = error
@@ -226,13 +227,13 @@ class Node:
         for live in list(self.live.values()):
             self.drop(live, error)
 
-    def _fence(self, error: Fenced) -> None:
+    def _fence(self, error: HeadraceError) -> None:
         """Another node may own our runs by now: stop everything at once, record nothing, then join anew."""
         if self._rejoining or self.stopping:
             return
         self._rejoining = True
         self._joined.clear()
-        logger.error("fenced", extra={"node": self.id, "epoch": self.epoch})
+        logger.error("fenced", extra={"node": self.id, "epoch": self.epoch, "why": str(error)})
         for live in list(self.live.values()):
             self.drop(live, error)
         self.journal.abandon(error)
@@ -256,6 +257,23 @@ class Node:
         self._joined.set()
         if self.options.adopt:
             await self.adopter.adopt_waiting()
+
+    def holds(self, epoch: Epoch) -> bool:
+        """Whether what was claimed under an epoch is still this node's, as far as it knows."""
+        return epoch == self.epoch and self._joined.is_set()
+
+    def leaving(self, run_id: RunId) -> LiveRun | None:
+        """A run that this node gives up in a commit which it has not heard of yet: it has ended or is being parked."""
+        live = self.live.get(run_id)
+        return live if live is not None and live.run.done else self.performer.parking.get(run_id)
+
+    async def let_go(self, live: LiveRun, error: HeadraceError | None = None) -> None:
+        """Forget a run and give it up, after what it had handed in: a run that nobody owns must not be written to."""
+        epoch = self.epoch
+        self.drop(live, error)
+        await self.journal.drained()
+        if self.holds(epoch):
+            await self.store.release(self.id, epoch, [live.run_id])
 
     def drop(self, live: LiveRun, error: HeadraceError | None = None) -> None:
         """Forget a run: this node no longer owns it. Attempts under way are interrupted, outcomes ignored."""
@@ -283,10 +301,13 @@ class Node:
         run_id: RunId | None = None,
         parent: str | None = None,
         extras: RunExtras = NO_EXTRAS,
+        wanted: Callable[[], bool] | None = None,
     ) -> LiveRun:
         """Create a run of a registered workflow version and own it. On return it is durable: it will reach a final
-        state whatever happens to this process. Raises what binding raises, before anything is stored, and
-        :class:`AlreadyRunning` if its key is held."""
+        state whatever happens to this process. ``wanted`` is asked after all waiting, just before the run begins: False
+        raises :class:`Fenced`, as whoever wanted it may be somebody else's by then.
+
+        Raises what binding raises, before anything is stored, and :class:`AlreadyRunning` if its key is held."""
         binding = self.library.binding(version, source_dir)
         await self._until_working()
         if not self.journal.has_room:
@@ -309,20 +330,26 @@ class Node:
             headers=extras.headers,
         )
         if extras.key is None:
-            return await self._create(event, binding)
+            return await self._create(event, binding, wanted)
         # Cancelled between the two, the key would stay reserved for a run that never comes.
-        return await asyncio.shield(asyncio.ensure_future(self._create_keyed(event, binding, extras)))
+        return await asyncio.shield(asyncio.ensure_future(self._create_keyed(event, binding, extras, wanted)))
 
-    async def _create(self, event: ev.RunCreated, binding: Binding) -> LiveRun:
+    async def _create(
+        self, event: ev.RunCreated, binding: Binding, wanted: Callable[[], bool] | None = None
+    ) -> LiveRun:
+        if wanted is not None and not wanted():
+            raise Fenced(f"run {event.run_id} is no longer this node's to start")
         durable = asyncio.get_running_loop().create_future()
         live = self._begin_run(event, binding, durable)
         await durable
         return live
 
-    async def _create_keyed(self, event: ev.RunCreated, binding: Binding, extras: RunExtras) -> LiveRun:
+    async def _create_keyed(
+        self, event: ev.RunCreated, binding: Binding, extras: RunExtras, wanted: Callable[[], bool] | None
+    ) -> LiveRun:
         await self.reserve_key(event.workflow, event.key or "", RunId(event.run_id), extras.kept_by)
         self._check_working()
-        return await self._create(event, binding)
+        return await self._create(event, binding, wanted)
 
     async def reserve_key(self, workflow: str, key: str, run_id: RunId, kept_by: tuple[str, ...] = ()) -> None:
         """Get a business key for a run that is about to be created or to go on. Raises :class:`AlreadyRunning`."""
@@ -587,12 +614,7 @@ class Node:
         error = cause if isinstance(cause, HeadraceError) else InvalidTransition(f"run {live.run_id}: {cause!r}")
         self.adopter.refuse(live.run_id, error)
         self.drop(live, error)
-        self.spawn(self._give_up(live), "headrace-release")
-
-    async def _give_up(self, live: LiveRun) -> None:
-        """Release a run, after what it had handed in: a run that nobody owns must not be written to."""
-        await self.journal.drained()
-        await self.store.release(self.id, self.epoch, [live.run_id])
+        self.spawn(self.let_go(live, error), "headrace-release")
 
     def outcome(self, ticket: Ticket, outcome: inp.Input | None) -> None:
         """An attempt is over (called by the launcher)."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import heapq
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,6 +61,10 @@ class Performer:
         self._node = node
         self._asker = Asker(node)
         self._replies: dict[tuple[RunId, str], list[asyncio.Future[Update]]] = {}
+        self._starting: dict[str, asyncio.Event] = {}
+        """Children that are just being started, by run id."""
+        self.parking: dict[RunId, LiveRun] = {}
+        """Runs whose parking is on its way to the store."""
         self._wakes: list[float] = []
         self._wake_timer: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -88,11 +92,45 @@ class Performer:
     # ---- children ----------------------------------------------------------------------------------------------------
 
     def _start_child(self, live: LiveRun, effect: effects.StartChild) -> None:
-        self._node.spawn(self._child(live, effect), "headrace-child")
+        self._node.spawn(self._insist(live, lambda: self._child(live, effect)), "headrace-child")
+
+    async def _insist(self, live: LiveRun, act: Callable[[], Awaitable[None]]) -> None:
+        """Carry an effect out, again while the store is out of reach: nobody else does, as long as this node has the
+        run. Until it is done the run stays in memory: what comes of it is told here, and nowhere else."""
+        delay = 0.1
+        live.unsettled += 1
+        try:
+            while not live.closed:
+                try:
+                    await act()
+                    return
+                except HeadraceError as error:
+                    if not error.retryable:
+                        raise
+                    logger.warning("an effect waits for the store", extra={"run_id": live.run_id, "error": str(error)})
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 5.0)
+        finally:
+            live.unsettled -= 1
+            self.consider_parking(live)
 
     async def _child(self, live: LiveRun, effect: effects.StartChild) -> None:
+        """Once at a time: a run that is taken over again asks for its children again, and a run created twice would be
+        two writers of one history."""
+        while (under_way := self._starting.get(effect.run_id)) is not None:
+            await under_way.wait()
+        done = self._starting[effect.run_id] = asyncio.Event()
+        try:
+            await self._start_or_report(live, effect)
+        finally:
+            del self._starting[effect.run_id]
+            done.set()
+
+    async def _start_or_report(self, live: LiveRun, effect: effects.StartChild) -> None:
         node = self._node
         run_id = RunId(effect.run_id)
+        if run_id in node.live:
+            return  # it tells its parent when it ends
         row = await node.store.run(run_id)
         if row is not None:
             if row.state in FINAL_RUN_STATES:
@@ -114,8 +152,11 @@ class Performer:
                 run_id=run_id,
                 parent=f"{live.run_id}/{effect.child}",
                 extras=RunExtras(key=effect.key, headers=effect.headers),
+                wanted=lambda: not live.closed,
             )
         except HeadraceError as error:
+            if error.retryable:
+                raise
             if node.broken is None and not node.stopping and not live.closed:
                 node.feed(live, inp.ChildDone(effect.child, RunState.FAILED, None, failure_of(error)))
 
@@ -187,7 +228,7 @@ class Performer:
     # ---- messages ----------------------------------------------------------------------------------------------------
 
     def _send(self, live: LiveRun, effect: effects.SendMessage) -> None:
-        self._node.spawn(self._send_message(live, effect), "headrace-send")
+        self._node.spawn(self._insist(live, lambda: self._send_message(live, effect)), "headrace-send")
 
     async def _send_message(self, live: LiveRun, effect: effects.SendMessage) -> None:
         payload: dict[str, Any] = {"reason": effect.name}
@@ -381,13 +422,15 @@ class Performer:
             timer.cancel()
 
         def parked(_error: HeadraceError | None) -> None:
+            self.parking.pop(live.run_id, None)
             live.close()
             self.wake_at(wake_at)
 
+        self.parking[live.run_id] = live
         try:
             node.journal.append([], parked, update=update)
         except HeadraceError:
-            live.close()
+            parked(None)
 
     def _refresh_row(self, live: LiveRun) -> None:
         """A run that rests here for long is not to be listed as it was while it was busy."""

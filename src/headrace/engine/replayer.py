@@ -107,11 +107,12 @@ async def _misfit(node: Node, run_id: RunId) -> bool:
         return False  # whoever takes it over says so, too
     if replayed is None or replayed.difference is None:
         return False
-    if not await node.store.claim(node.id, node.epoch, 1, [run_id]):
+    epoch = node.epoch
+    if not await node.adopter.claim(1, [run_id]):
         return False
     logger.warning("a run's code does not fit", extra={"run_id": run_id, "difference": replayed.difference})
-    live = await node.adopter.adopt(run_id)  # records the suspension and lets go
+    live = await node.adopter.adopt(run_id, epoch)  # records the suspension and lets go
     if live is None:
-        await node.store.release(node.id, node.epoch, [run_id])
+        await node.store.release(node.id, epoch, [run_id])
     await node.journal.drained()
     return live is not None

@@ -1,0 +1,265 @@
+"""A run is in one memory only: rounds of adoption that meet, a node that is fenced while it loads a run, a run that is
+taken over while the commit that parked it is in doubt, a child that is asked for twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import signal_run, start_child, task, wait_for_signal, workflow
+from headrace.contracts.store import Flush
+from headrace.core.codec import encode_event
+from headrace.core.errors import Fenced, HistoryConflict, StoreUnavailable
+from headrace.core.events import SignalReceived
+from headrace.core.ids import RunId
+from headrace.engine import performer
+from headrace.engine.node import Node
+
+from code_world import CodeWorld, check_history, histories, start_code  # isort: skip
+from mortal import MortalStore  # isort: skip
+from rig import final, turns, until, within  # isort: skip
+
+RUN = RunId("00000000000000000000000001")
+CHILD_SECONDS_MAX = 60.0
+
+
+class HeldStore(MortalStore):
+    """A store of which one call can be held: it says that it was ``reached`` and goes on when told ``go``."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.hold: Callable[[str, tuple[Any, ...]], bool] = lambda name, args: False
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+        self.then: Callable[[], None] = lambda: None
+        self.late = False
+        """Held after the call took effect, and not before."""
+
+    def __getattr__(self, name: str) -> Any:
+        member = super().__getattr__(name)
+        if name == "commit_now":
+            return lambda flush: False  # every commit can be held
+        if name not in ("history", "commit", "run", "put_workflow"):
+            return member
+
+        async def call(*args: Any, **options: Any) -> Any:
+            held = self.hold(name, args)
+            if held:
+                self.hold = lambda name, args: False
+                if self.late:
+                    await member(*args, **options)
+                self.reached.set()
+                await self.go.wait()
+                self.then()
+            return await member(*args, **options)
+
+        return call
+
+
+@task
+async def double(n: int) -> int:
+    return 2 * n
+
+
+@workflow
+async def waits() -> list[Any]:
+    found: list[Any] = [await double(1), await wait_for_signal("item")]
+    found.append(await double(2))
+    return found
+
+
+@workflow
+async def child() -> int:
+    return await double(4)
+
+
+@workflow
+async def mother() -> int:
+    return await start_child(child)
+
+
+@workflow
+async def tells(target: str) -> str:
+    await signal_run(target, "item", "told")
+    return "told"
+
+
+WORKFLOWS = (waits, child, mother, tells)
+
+
+@pytest.fixture(autouse=True)
+def _park_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", 0.01)
+
+
+def play(folder: Path, test: Callable[[CodeWorld, HeldStore, Node], Awaitable[None]]) -> None:
+    """Run a test with a node of its own; afterwards every history must be whole and every run ended."""
+
+    async def main() -> None:
+        world = CodeWorld(folder, *WORKFLOWS)
+        store = world.process = HeldStore(world.open_handle())
+        node = world.node_on(store)
+        await node.start()
+        try:
+            await test(world, store, node)
+            assert node.broken is None
+            found = await histories(world.open_handle(), list(world.database.events))
+        finally:
+            await node.stop()
+        for run_id, events in found.items():
+            check_history(world, run_id, events)
+
+    asyncio.run(within(main(), CHILD_SECONDS_MAX))
+
+
+async def parked(node: Node, run_id: RunId) -> None:
+    await until(lambda: run_id not in node.live and not node.performer.parking)
+
+
+def woken(world: CodeWorld, run_id: RunId) -> None:
+    """Somebody may take the run over now."""
+    world.database.runs[run_id].wake_at = None
+
+
+async def item(node: Node) -> None:
+    await node.command(RUN, "signal", {"name": "item", "payload": "go"})
+
+
+def test_two_rounds_of_adoption_do_not_take_runs_from_each_other(tmp_path: Path) -> None:
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        epoch = node.epoch
+        await start_code(node, waits, run_id=RUN)
+        await parked(node, RUN)
+        woken(world, RUN)
+        store.hold = lambda name, args: name == "history"
+        first = asyncio.ensure_future(node.adopter.adopt_waiting())
+        await store.reached.wait()
+        second = asyncio.ensure_future(node.adopter.adopt_waiting())
+        await turns()
+        store.go.set()
+        assert await first + await second == 1
+        await item(node)
+        assert (await final(node, RUN)).output == [2, "go", 4]
+        assert node.epoch == epoch, "it fenced itself"
+
+    play(tmp_path, test)
+
+
+def test_a_node_fenced_while_it_loads_a_run_takes_it_over_once(tmp_path: Path) -> None:
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        epoch = node.epoch
+        await start_code(node, waits, run_id=RUN)
+        await parked(node, RUN)
+        woken(world, RUN)
+        store.hold = lambda name, args: name == "history"
+        first = asyncio.ensure_future(node.adopter.adopt_waiting())
+        await store.reached.wait()
+        node._fence(Fenced("for the test"))
+        await until(lambda: node.epoch > epoch)
+        store.go.set()
+        with pytest.raises(Fenced):
+            await first
+        await item(node)
+        assert (await final(node, RUN)).output == [2, "go", 4]
+        assert node.epoch == epoch + 1, "it fenced itself again"
+
+    play(tmp_path, test)
+
+
+def test_a_run_is_not_taken_over_while_the_commit_that_parked_it_is_in_doubt(tmp_path: Path) -> None:
+    """The commit took effect, its answer was lost: it is repeated, and must not give the run up a second time."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        epoch = node.epoch
+
+        def fail() -> None:
+            raise StoreUnavailable("the connection was lost")
+
+        def parks(name: str, args: tuple[Any, ...]) -> bool:
+            flush = args[0] if args else None
+            return name == "commit" and isinstance(flush, Flush) and any(u.release for u in flush.updates)
+
+        store.hold, store.late, store.then = parks, True, fail
+        await start_code(node, waits, run_id=RUN)
+        await store.reached.wait()
+        sent = asyncio.ensure_future(item(node))
+        await turns()
+        store.go.set()
+        await sent
+        assert (await final(node, RUN)).output == [2, "go", 4]
+        assert node.epoch == epoch, "it fenced itself"
+
+    play(tmp_path, test)
+
+
+def test_a_child_that_is_asked_for_twice_is_started_once(tmp_path: Path) -> None:
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        epoch = node.epoch
+        store.hold = lambda name, args: name == "put_workflow" and args[0].name == child.spec.name
+        live = await start_code(node, mother, run_id=RUN)
+        await store.reached.wait()
+        node.performer.perform(live, live.run.plan.brain.pending(live.run))
+        await turns(500)
+        store.go.set()
+        await turns(500)
+        assert (await final(node, RUN)).output == 8
+        assert len(world.database.runs) == 2
+        assert node.epoch == epoch, "it fenced itself"
+
+    play(tmp_path, test)
+
+
+def test_a_run_whose_message_is_on_its_way_is_not_parked(tmp_path: Path) -> None:
+    """Word of its delivery is told to the run in this memory, and to nobody else."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, waits, run_id=RUN)
+        await parked(node, RUN)
+        store.hold = lambda name, args: name == "run" and args[0] == RUN
+        live = await start_code(node, tells, RUN)
+        await store.reached.wait()
+        for _ in range(5):
+            node.performer._park_idle()
+        assert not live.parked
+        store.go.set()
+        assert (await final(node, live.run_id)).output == "told"
+        assert (await final(node, RUN)).output == [2, "told", 4]
+
+    play(tmp_path, test)
+
+
+def test_an_effect_is_tried_again_while_the_store_is_out_of_reach(tmp_path: Path) -> None:
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        def fail() -> None:
+            raise StoreUnavailable("the connection was lost")
+
+        store.then = fail
+        store.go.set()
+        store.hold = lambda name, args: name == "put_workflow" and args[0].name == child.spec.name
+        live = await start_code(node, mother, run_id=RUN)
+        assert (await final(node, live.run_id)).output == 8
+
+    play(tmp_path, test)
+
+
+def test_a_node_that_finds_foreign_events_reads_its_runs_again(tmp_path: Path) -> None:
+    """What it decided on was not what is stored. It does not write on, and the run goes on from what is stored."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, waits, run_id=RUN)
+        await parked(node, RUN)
+        woken(world, RUN)
+        await node.adopter.adopt_waiting()
+        live, epoch = node.live[RUN], node.epoch
+        foreign = SignalReceived(world.clock(), "item", "foreign")
+        world.database.events[RUN][live.run.seq + 1] = encode_event(foreign)
+        with pytest.raises(HistoryConflict):
+            await item(node)
+        await until(lambda: node.epoch > epoch)
+        assert (await final(node, RUN)).output == [2, "foreign", 4]
+
+    play(tmp_path, test)
