@@ -9,12 +9,23 @@ from typing import Any
 
 import pytest
 
-from headrace import Headrace, RetryPolicy, RunCancelled, current_attempt, run_task, task, wait_for_signal, workflow
+from headrace import (
+    Headrace,
+    RetryPolicy,
+    RunCancelled,
+    TaskFailed,
+    current_attempt,
+    run_task,
+    task,
+    wait_for_signal,
+    workflow,
+)
 from headrace.core import events as ev
 from headrace.core import inputs as inp
 from headrace.core.states import TaskState
 from headrace.durable import workflow as workflows
 from headrace.durable.workflow import Code
+from headrace.testing import Environment
 
 from attempt_tasks import found, history, play  # isort: skip
 from code_rig import CodeRig  # isort: skip
@@ -280,3 +291,34 @@ def test_a_stop_that_was_asked_for_survives_the_engine(tmp_path: Path) -> None:
         (tmp_path / "give up").write_text("")
 
     play(test)
+
+
+def test_every_call_of_a_task_has_its_bound() -> None:
+    """Calls of one task share its function, not its bound: of each, the time is counted from when it was asked for."""
+
+    @task
+    async def other() -> None:
+        await asyncio.sleep(0.01)
+
+    @task(timeout={"task": "1h"})
+    async def bounded(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    @workflow
+    async def code() -> list[Any]:
+        await other()  # the run's first unit has no bound
+        seen: list[Any] = [await bounded(60), await bounded(50 * 60), await bounded(50 * 60)]
+        try:
+            await bounded(70 * 60)
+        except TaskFailed as failed:
+            assert failed.failure is not None
+            seen.append(failed.failure.type)
+        return seen
+
+    async def test() -> None:
+        async with Environment() as env:
+            run = await env.start(code)
+            assert await run.result() == [60, 3000, 3000, "task_timeout"]
+
+    asyncio.run(test())  # no bound: the loop's time is virtual, and an hour of it passes in no time

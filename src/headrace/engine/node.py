@@ -625,6 +625,8 @@ class Node:
             return
         kept = ticket.gates[-1].name == DATABASE and type(outcome) is inp.Succeeded
         self.feed(live, outcome, outcome_done=ticket.unit.name if kept else None)
+        if live.timers and ticket.unit.done:
+            self.planner.unwatch(live, ticket.unit)
         if not self.journal.has_room and self.planner.gatekeeper.open:
             self.planner.gatekeeper.open = False
             self.spawn(self._reopen(), "headrace-back-pressure")

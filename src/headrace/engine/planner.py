@@ -77,7 +77,8 @@ class Planner:
                 continue
             timeouts = unit.node.timeouts
             if timeouts is not NO_TIMEOUTS and timeouts.task is not None:
-                self._watch_task(live, run.tasks[unit.node.index])
+                # An item's bound is its whole task's. Calls of code share a node's index, but not their bound.
+                self._watch_task(live, unit if unit.item is None else run.tasks[unit.node.index])
             if unit.retry_at is None or unit.retry_at <= self._now():
                 self._enter(live, unit)
             elif unit not in live.timers:
@@ -132,6 +133,11 @@ class Planner:
         self._launcher.launch(ticket)
 
     # ---- what ends ---------------------------------------------------------------------------------------------------
+
+    def unwatch(self, live: LiveRun, unit: Unit) -> None:
+        """The unit has ended: its bound is over, too. Code may make very many calls."""
+        if unit.item is None and (timer := live.timers.pop(("task", unit.node.id), None)) is not None:
+            timer.cancel()
 
     def finished(self, ticket: Ticket) -> None:
         """The attempt is over: free what it held."""
@@ -192,7 +198,7 @@ class Planner:
 
     def _watch_task(self, live: LiveRun, unit: Unit) -> None:
         deadline = task_deadline(unit)
-        key = ("task", unit.node.index)
+        key = ("task", unit.node.id)
         if deadline is not None and key not in live.timers:
             task = unit.node.id
             self.arm(live, key, deadline, lambda: self._feeder.feed(live, inp.TaskTimedOut(task)))
