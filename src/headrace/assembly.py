@@ -185,6 +185,11 @@ class Headrace(Client):
         return self._node.launcher.running
 
     @property
+    def runs_in_memory(self) -> int:
+        """Unfinished runs that this engine holds; those that only wait leave its memory after a while."""
+        return len(self._node.live)
+
+    @property
     def data_dir(self) -> Path:
         """The folder of logs, large values and work folders; it may not exist yet."""
         return self._data_dir

@@ -88,7 +88,16 @@ async def tells(target: str) -> str:
     return "told"
 
 
-WORKFLOWS = (waits, child, mother, tells)
+@workflow
+async def leaves(target: str) -> str:
+    start_child(child, parent_close="abandon")
+    telling = asyncio.create_task(signal_run(target, "item", "told"))
+    await asyncio.sleep(0)
+    telling.done()
+    return "gone"
+
+
+WORKFLOWS = (waits, child, mother, tells, leaves)
 
 
 @pytest.fixture(autouse=True)
@@ -261,5 +270,20 @@ def test_a_node_that_finds_foreign_events_reads_its_runs_again(tmp_path: Path) -
             await item(node)
         await until(lambda: node.epoch > epoch)
         assert (await final(node, RUN)).output == [2, "foreign", 4]
+
+    play(tmp_path, test)
+
+
+def test_a_run_that_ends_at_once_has_its_effects_done(tmp_path: Path) -> None:
+    """The run has left the memory when they are carried out."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, waits, run_id=RUN)
+        live = await start_code(node, leaves, RUN)
+        assert (await final(node, live.run_id)).output == "gone"
+        assert (await final(node, RUN)).output == [2, "told", 4]
+        await until(lambda: len(world.database.runs) == 3)
+        for run_id in list(world.database.runs):
+            await final(node, run_id)
 
     play(tmp_path, test)

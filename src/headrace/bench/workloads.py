@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.assembly import Headrace
 from headrace.authoring import Dag, TaskFunction
-from headrace.bench import tasks
+from headrace.bench import code_workloads, tasks
 from headrace.core.errors import HeadraceError
 
 Figures = dict[str, float]
@@ -130,12 +130,20 @@ async def _shells(stage: Stage) -> Figures:
 
 
 async def _huge(stage: Stage) -> Figures:
+    return await _elsewhere("headrace.bench.huge", stage, stage.count(100_000))
+
+
+async def _parked(stage: Stage) -> Figures:
+    return await _elsewhere("headrace.bench.parked", stage, stage.count(100_000))
+
+
+async def _elsewhere(module: str, stage: Stage, count: int) -> Figures:
     """In a process of its own, so that its memory can be told from the bench's."""
-    command = [sys.executable, "-m", "headrace.bench.huge", stage.url, str(stage.count(100_000))]
+    command = [sys.executable, "-m", module, stage.url, str(count)]
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await child.communicate()
     if child.returncode != 0:
-        raise HeadraceError(f"workload W6 ended with exit code {child.returncode}", hint="its error is shown above")
+        raise HeadraceError(f"{module} ended with exit code {child.returncode}", hint="its error is shown above")
     return msgspec.json.decode(output, type=Figures)
 
 
@@ -236,5 +244,40 @@ WORKLOADS: dict[str, Workload] = {
         bound=lambda raw: raw["spawns_per_second"],
         once=_shells,
         repetitions=3,
+    ),
+    "D1": Workload(
+        title="200 calls one after another in a code workflow",
+        figure="hop_ms",
+        limits=("commit_ms", "awaited_commit_ms"),
+        bound=_commits(1),
+        once=code_workloads.hops,
+        repetitions=9,
+        rising=False,
+        ratio_target=1.6,
+    ),
+    "D2": Workload(
+        title="1,000 code workflows of 3 calls, submitted at once",
+        figure="runs_per_second",
+        limits=("rows_per_second",),
+        bound=_rows(6),  # as W3
+        once=code_workloads.short_runs,
+        target=3_000,
+    ),
+    "D3": Workload(
+        title="replay of a code workflow with 5,000 calls, one after another",
+        figure="events_per_second",
+        limits=("loop_hops_per_second",),
+        bound=lambda raw: raw["loop_hops_per_second"],  # every event wakes the code
+        once=code_workloads.replay,
+        repetitions=3,
+        target=100_000,
+    ),
+    "D4": Workload(
+        title="100,000 code workflows that wait, parked",
+        figure="runs_per_second",
+        limits=("rows_per_second",),
+        bound=_rows(3),  # the run's row, its creation; the row again
+        once=_parked,
+        repetitions=1,
     ),
 }

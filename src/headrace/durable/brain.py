@@ -58,15 +58,14 @@ def fold(run: CodeRun, event: ev.Event) -> None:
     """Apply one event. Never raises for code that does not fit: the run diverges instead."""
     kind = type(event)
     stimulus = _STIMULI.get(kind)
-    if (
-        run.stops and isinstance(event, ev.TaskCancelled) and event.task in run.stops
-    ):  # code waits to hear it, it does not ask for it
-        stimulus = _task_stopped
+    if run.stops and kind is ev.TaskCancelled and event.task in run.stops:  # type: ignore[union-attr]
+        stimulus = _task_stopped  # code waits to hear it, it does not ask for it
     if stimulus is not None:
         if run.commands and not run.blind and run.state not in _HELD:
             _expected_command(run, event)
         loop = run.loop
-        loop.now = max(loop.now, event.at)
+        if event.at > loop.now:
+            loop.now = event.at
         run.last_stimulus = event
         stimulus(run, event)
         if run.main is not None and not run.finished and run.diverged is None and not run.done:
@@ -217,7 +216,7 @@ def _end_unit(run: CodeRun, unit: TaskUnit, event: Any, state: TaskState) -> Non
 
 
 def _task_succeeded(run: CodeRun, event: ev.TaskSucceeded) -> None:
-    unit = _unit_of(run, event)
+    unit = run.units.get(event.task) or _unit_of(run, event)
     if unit is None:
         return
     _end_unit(run, unit, event, TaskState.SUCCEEDED)

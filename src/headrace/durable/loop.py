@@ -15,10 +15,13 @@ import contextvars
 import gc
 import logging
 import sys
+import zlib
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, NoReturn, TypeVar, cast
+
+import msgspec
 
 from headrace.core.errors import NotDeterministic
 from headrace.durable.guard import Guard, Step, TooLong
@@ -53,44 +56,36 @@ class WorkflowFuture(asyncio.Future[T]):
 
 
 class WorkflowTask(asyncio.Task[T]):
-    """A task with a repeatable hash."""
+    """A task with a repeatable hash: it counts when asyncio enters it into the set of all tasks, as it begins."""
 
-    def __init__(
-        self,
-        coroutine: Generator[Any, None, T] | Coroutine[Any, Any, T],
-        *,
-        loop: WorkflowLoop,
-        name: str | None = None,
-        context: contextvars.Context | None = None,
-    ) -> None:
-        self._number = loop.next_number()
-        super().__init__(coroutine, loop=loop, name=name or f"workflow-task-{self._number}", context=context)
+    _number: int = 0
 
     def __hash__(self) -> int:
+        if not self._number:
+            self._number = cast("WorkflowLoop", self.get_loop()).next_number()
         return self._number
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
 
-class WorkflowCallback(asyncio.Handle):
-    """A callback in line. Lighter than its base: there is one for every step of the code."""
+class WorkflowCallback(msgspec.Struct, eq=False):
+    """A callback in line: an :class:`asyncio.Handle` in all but its base, and lighter. There is one for every step of the
+    code."""
 
-    __slots__ = ()
+    _callback: Callable[..., object]
+    _args: tuple[Any, ...]
+    _context: contextvars.Context
+    _cancelled: bool = False
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: WorkflowLoop,
-        context: contextvars.Context | None,
-    ) -> None:
-        self._callback = callback
-        self._args = args
-        self._loop = loop
-        self._context = context or contextvars.copy_context()
-        self._cancelled = False
-        self._repr = self._source_traceback = None  # read by the base when it describes itself
+    def cancel(self) -> None:
+        """Do not call."""
+        self._cancelled = True
+        self._args = ()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
 
 
 class WorkflowTimer(asyncio.TimerHandle):
@@ -107,9 +102,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def __init__(self, now: float) -> None:
         self.now = now
         """Seconds since the epoch: the time of the event being applied."""
-        self._ready: deque[asyncio.Handle] = deque()
-
-        self._numbers = 0
+        self._ready: deque[WorkflowCallback | WorkflowTimer] = deque()
+        self._numbers = self.first_number = 0
         self._timer_numbers = 0
         self._closed = False
         self._draining = False
@@ -129,6 +123,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.place: Callable[[], object] = str
         """``file.py:line`` of the code that is asking, for messages."""
 
+    def seed(self, text: str) -> None:
+        """Keep this loop's numbers apart from those of others. asyncio holds the tasks of all loops in one set: of a
+        thousand runs, each with a task whose hash is 1, every new task would be compared with every other. The low bits
+        still count from 1, so that small sets keep the order of creation."""
+        self._numbers = self.first_number = zlib.crc32(text.encode()) << 16
+
     def next_number(self) -> int:
         """Counts futures and tasks."""
         self._numbers += 1
@@ -136,8 +136,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
-    def drain(self, rested: Callable[[R], bool], run: R, guard: Guard, step: Step) -> None:
-        """Run everything that can run now. ``rested(run)`` is asked when nothing is left; True calls for another look.
+    def drain(
+        self, conditions: list[Any], rested: Callable[[R], bool], run: R, guard: Guard, step: Step
+    ) -> None:
+        """Run everything that can run now. When nothing is left and there are ``conditions``, ``rested(run)`` is asked;
+        True calls for another look.
 
         Raises :class:`NotDeterministic` for an endless loop, and for anything that was refused meanwhile; code that does
         not come to rest at all is ended by ``guard``, which watches this ``step``."""
@@ -146,7 +149,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         steps = 0
         ready = self._ready
         try:
-            while ready or rested(run):
+            while ready or (conditions and rested(run)):
                 if not ready:
                     continue
                 handle: Any = ready.popleft()  # Any: what a handle holds is private to asyncio
@@ -242,9 +245,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        handle = WorkflowCallback(callback, args, self, context)
+        handle = WorkflowCallback(callback, args, context or contextvars.copy_context())
         self._ready.append(handle)
-        return handle
+        return handle  # type: ignore[return-value]
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -282,7 +285,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
         **_options: object,
     ) -> asyncio.Task[T]:
+        if name is None:
+            name = f"workflow-task-{self._numbers - self.first_number + 1}"
         task = WorkflowTask(coro, loop=self, name=name, context=context)
+        if not task._number:
+            hash(task)  # counted now, also where asyncio keeps no set of it
         self._tasks.append(task)
         if len(self._tasks) > self._tasks_bound:
             self._tasks = [one for one in self._tasks if not one.done()]

@@ -226,7 +226,7 @@ class CodeRun(Run):
         self.diverged: str | None = None
         self.diverged_at: Place | None = None
         self.last_stimulus: ev.Event | None = None
-        self.watched: dict[int, tuple[Any, str, Place]] = {}
+        self.watched: dict[int, tuple[Any, Any, Place]] = {}
         """Calls that nobody has awaited yet, by number."""
         self.call_count = 0
         self.ledgers: dict[str, dict[str, Any]] = {}
@@ -260,11 +260,12 @@ class CodeRun(Run):
         self.unfinished += 1
         return unit
 
-    def watch(self, coroutine: Coroutine[Any, Any, Any], name: str, place: Place) -> Coroutine[Any, Any, Any]:
-        """Remember a call until it begins; it takes itself off, by its number: ``call_count`` plus one."""
+    def watch(self, coroutine: Coroutine[Any, Any, Any], called: Any, place: Place) -> Coroutine[Any, Any, Any]:
+        """Remember a call until it begins; it takes itself off, by its number: ``call_count`` plus one. ``called`` is a
+        name, or has one."""
         self.call_count += 1
         if len(self.watched) < CALLS_WATCHED_MAX:
-            self.watched[self.call_count] = (coroutine, name, place)
+            self.watched[self.call_count] = (coroutine, called, place)
         return coroutine
 
     def next_name(self, name: str) -> str:
@@ -411,9 +412,10 @@ def code_place_of_thread(thread: int) -> str:
     return "outside of its own code"
 
 
-def calling_place() -> Place:
-    """The workflow code that is asking. Where all of it is installed as a package: whatever part of that asks."""
-    frame = sys._getframe(1)
+def calling_place(depth: int = 1) -> Place:
+    """The workflow code that is asking. Where all of it is installed as a package: whatever part of that asks. ``depth``:
+    how many frames up it is at least."""
+    frame = sys._getframe(depth)
     package: Place | None = None
     while frame is not None:
         name = frame.f_code.co_filename

@@ -62,6 +62,7 @@ def begin(run: CodeRun) -> None:
     """Start the workflow function."""
     virtual.install(run.code.function)
     run.random = random_of(run)
+    run.loop.seed(run.seed)
     run.context = contextvars.Context()  # not the caller's: a replay has another one
     intercepted = None
     if run.code.interceptors is not None:
@@ -90,7 +91,7 @@ def drain(run: CodeRun) -> None:
     guard = guard_of_thread(code_place_of_thread)
     step = guard.enter()
     try:
-        run.loop.drain(_condition_came_true, run, guard, step)
+        run.loop.drain(run.conditions, _condition_came_true, run, guard, step)
         if step.place is not None:
             raise _too_long(step)
     except (NotDeterministic, TooLong) as error:
@@ -122,8 +123,6 @@ def _too_long(step: Step) -> NotDeterministic:
 
 def _condition_came_true(run: CodeRun) -> bool:
     """Wake those whose condition holds now; True if there was one."""
-    if not run.conditions:
-        return False
     woken = False
     for entry in list(run.conditions):
         condition, future = entry
@@ -209,11 +208,11 @@ def _raised_at(error: BaseException) -> str:
 
 
 def _never_awaited(run: CodeRun) -> HeadraceError | None:
-    for coroutine, name, place in run.watched.values():
+    for coroutine, called, place in run.watched.values():
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
             return NotDeterministicCall(
-                f"{name} was called at {place} but never awaited: it did not run",
+                f"{called if isinstance(called, str) else called.name} was called at {place} but never awaited: it did not run",
                 hint="write `await` before the call, or give it to asyncio.create_task or gather",
             )
     return None
@@ -330,11 +329,11 @@ class CodeCalls:
     def call(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The coroutine whose awaiting schedules the call."""
         run = self._run
-        place = calling_place()
+        place = calling_place(3)  # whoever called the task function
         if run.read_only:
             raise NotDeterministic(f"a query or validator called task {task.name} at {place}: it may only look")
         number = run.call_count + 1
-        return run.watch(call_task(run, task, args, kwargs, place, number), task.name, place)
+        return run.watch(call_task(run, task, args, kwargs, place, number), task, place)
 
     def map(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Not in code: use ``asyncio.gather``."""

@@ -103,7 +103,7 @@ class WorkflowFunction(Generic[P, R]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Arguments as the run's parameters: plain values by name. Raises ``TypeError`` like a call would."""
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        bound = self._signature.bind(*args, **kwargs)
         params: dict[str, Any] = {}
         for name, value in bound.arguments.items():
             kind = bound.signature.parameters[name].kind
@@ -118,6 +118,10 @@ class WorkflowFunction(Generic[P, R]):
         module = self.function.__module__
         file = script_file(module)
         return f"{module if file is None else file}:{self.function.__qualname__}"
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
 
     @functools.cached_property
     def source_dir(self) -> str | None:
@@ -141,7 +145,7 @@ class WorkflowFunction(Generic[P, R]):
     def _params(self) -> dict[str, core.ParamSpec]:
         params: dict[str, core.ParamSpec] = {}
         hints = type_hints(self.function)
-        for name, parameter in inspect.signature(self.function).parameters.items():
+        for name, parameter in self._signature.parameters.items():
             default = msgspec.UNSET if parameter.default is inspect.Parameter.empty else plain(parameter.default)
             kind = _PARAM_TYPES.get(hints.get(name, Any), "any") if default is not None else "any"
             params[name] = core.ParamSpec(type=kind, default=default)
@@ -158,7 +162,7 @@ class WorkflowFunction(Generic[P, R]):
         hints = type_hints(self.function)
         return {
             name: found
-            for name in inspect.signature(self.function).parameters
+            for name in self._signature.parameters
             if (found := converter(hints.get(name, Any))) is not None
         }
 

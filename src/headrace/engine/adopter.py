@@ -271,12 +271,12 @@ async def read_run(node: Node, run_id: RunId, code_for: BindRun | None = None) -
 
 def _fold_some(run: Run, page: list[tuple[int, bytes]], done: int, seq: int) -> int:
     """Fold a slice of a page, up to an event whose payload has to be fetched. Returns how much of the page is done."""
-    fold = run.plan.brain.fold
+    fold, mark = run.plan.brain.fold, payloads.MARK
     with run.plan.brain.folding(run):
         for number, data in page[done : done + FOLD_SLICE]:
             if number != seq + 1:
                 raise StoreCorrupt(f"the history of run {run.run_id} has a gap before event {number}")
-            if _is_large(run, data):
+            if mark in data and _is_large(run, data):
                 break
             fold(run, decode_event(data))
             seq = number

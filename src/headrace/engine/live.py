@@ -86,6 +86,11 @@ class LiveRun:
         """The number of the newest event when the run was last looked at by whoever parks."""
         self.watchers: set[asyncio.Event] = set()
 
+    @property
+    def lost(self) -> bool:
+        """This node let go of the run before its end: what the run owes is no longer this node's to do."""
+        return self.closed and not self.done
+
     async def until_closed(self) -> None:
         """Wait until the run's end is durable or this node lost it. Safe to cancel: every wait has its own future."""
         if self.closed:

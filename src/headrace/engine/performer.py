@@ -100,7 +100,7 @@ class Performer:
         delay = 0.1
         live.unsettled += 1
         try:
-            while not live.closed:
+            while not live.lost:
                 try:
                     await act()
                     return
@@ -152,7 +152,7 @@ class Performer:
                 run_id=run_id,
                 parent=f"{live.run_id}/{effect.child}",
                 extras=RunExtras(key=effect.key, headers=effect.headers),
-                wanted=lambda: not live.closed,
+                wanted=lambda: not live.lost,
             )
         except HeadraceError as error:
             if error.retryable:

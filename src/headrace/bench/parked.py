@@ -1,0 +1,71 @@
+"""Workload D4, a process of its own: ``python -m headrace.bench.parked URL RUNS`` prints its figures as JSON.
+
+Code workflows are started and wait for a signal that never comes, until all of them have left the memory. Memory is the
+growth of the process from before the first was started (a tenth of them have come and gone by then, so that what the
+engine keeps for good is there) to when the last was parked; the database is measured after it was checkpointed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from headrace.assembly import Headrace
+from headrace.backends.stores.sqlite_files import path_of_url
+from headrace.bench.code import waits
+from headrace.bench.huge import rss_bytes
+from headrace.cli.runtime import run
+
+STARTED_AT_ONCE = 500
+
+
+async def park(engine: Headrace, count: int) -> None:
+    """Start runs and wait until all of them are parked."""
+    for first in range(0, count, STARTED_AT_ONCE):
+        await asyncio.gather(*(engine.start(waits) for _ in range(min(STARTED_AT_ONCE, count - first))))
+    while engine.runs_in_memory:
+        await asyncio.sleep(0.05)
+
+
+def database_bytes(path: Path) -> int:
+    """What the file holds, with its log folded in."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.stat().st_size
+
+
+async def measure(url: str, count: int) -> dict[str, float]:
+    """All figures of one pass."""
+    path = path_of_url(url) if url.startswith("sqlite") else None
+    async with Headrace(url) as engine:
+        await park(engine, max(2, count // 10))
+        gc.collect()
+        memory, disk = rss_bytes(), 0 if path is None else database_bytes(path)
+        begun = time.perf_counter()
+        await park(engine, count)
+        seconds = time.perf_counter() - begun
+        gc.collect()
+        figures = {
+            "runs_per_second": count / seconds,
+            "memory_bytes_per_run": max(0, rss_bytes() - memory) / count,
+        }
+        if path is not None:
+            figures["database_bytes_per_run"] = (database_bytes(path) - disk) / count
+    return figures
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    figures = run(measure(arguments[0], int(arguments[1])))
+    sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
