@@ -167,8 +167,8 @@ class Run:
         """Its tasks so far, in a stable order."""
         self.unfinished = 0
         self.tasks_failed = 0
-        self.fresh: deque[Unit] = deque()  # memory: units that became ready since the planner last looked
-        self.effects: deque[Any] = deque()  # memory: other effects that became due since the node last looked
+        self.fresh: list[Unit] = []  # memory: units that became ready since the planner last looked
+        self.effects: list[Any] = []  # memory: other effects that became due since the node last looked
         self.values: dict[str, Any] = {}  # memory: large values by digest, as far as they were loaded
         self.stale = False  # memory: its row in the catalog has to be written with the next events
         self.wanted: set[str] = set()  # memory: digests that a decision waits for

@@ -35,7 +35,6 @@ from headrace.durable.running import (
     drain,
     give_signal,
     looking,
-    random_of,
     resolve,
     run_handler,
 )
@@ -64,7 +63,7 @@ def fold(run: CodeRun, event: ev.Event) -> None:
         if run.commands and not run.blind and run.state not in _HELD:
             _expected_command(run, event)
         loop = run.loop
-        if event.at > loop.now:
+        if event.at > loop.now:  # noqa: PLR1730 - a replay does little else
             loop.now = event.at
         run.last_stimulus = event
         stimulus(run, event)
@@ -453,7 +452,7 @@ def _attributes_set(run: CodeRun, event: ev.AttributesSet) -> None:
 def _forked(run: CodeRun, event: ev.RunForked) -> None:
     run.seed = run.run_id
     run.timeout_from = run.chain_at = event.at
-    run.random = random_of(run)
+    run.chance = None
 
 
 def _suspended(run: CodeRun, event: ev.RunSuspended) -> None:

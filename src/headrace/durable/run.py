@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import linecache
 import os
 import re
@@ -128,6 +129,7 @@ class CodeRun(Run):
         "cancelled",
         "chain",
         "chain_at",
+        "chance",
         "child_code",
         "children",
         "code",
@@ -152,7 +154,6 @@ class CodeRun(Run):
         "next_run",
         "passed",
         "patches",
-        "random",
         "read_only",
         "recorded_patches",
         "replay_until",
@@ -212,7 +213,7 @@ class CodeRun(Run):
         self.retry_at: float | None = None
         self.searched = False
         """It has or had attributes, which its row in the catalog shows."""
-        self.random: Random | None = None
+        self.chance: Random | None = None
         self.read_only = False
         self.finished = False
         """The code has returned or raised."""
@@ -220,6 +221,7 @@ class CodeRun(Run):
         self.conditions: list[tuple[Callable[[], bool], WorkflowFuture[None]]] = []
         self.message_count = 0
         self.context = contextvars.Context()
+        """The code's own, not the caller's: a replay has another caller."""
         self.replay_until = 0
         """Number of the last event that was stored before this node took the run up."""
         self.recorded_patches: set[str] = set()
@@ -233,6 +235,15 @@ class CodeRun(Run):
         """What stands where in the run's sagas, as of now; the memo has it once the event is folded."""
         self.spoiled = False
         """A query or validator was refused half-way: what is in memory may not be what the history tells."""
+
+    @property
+    def random(self) -> Random:
+        """The run's own chance, from its seed: the same in every replay. Made when it is first asked for: it is large,
+        and most runs take none."""
+        if self.chance is None:
+            digest = hashlib.blake2b(self.seed.encode(), digest_size=16).digest()
+            self.chance = Random(int.from_bytes(digest, "big"))  # noqa: S311 - repeatable on purpose
+        return self.chance
 
     @property
     def launching(self) -> bool:

@@ -61,9 +61,7 @@ class ContinueAsNew(BaseException):
 def begin(run: CodeRun) -> None:
     """Start the workflow function."""
     virtual.install(run.code.function)
-    run.random = random_of(run)
     run.loop.seed(run.seed)
-    run.context = contextvars.Context()  # not the caller's: a replay has another one
     intercepted = None
     if run.code.interceptors is not None:
         from headrace.durable import intercepted  # noqa: PLC0415 - needs what is below, and most programs have none
@@ -76,12 +74,6 @@ def begin(run: CodeRun) -> None:
     run.main = run.loop.create_task(coroutine, name="main", context=run.context)
     if intercepted is not None:
         intercepted.begun(run)
-
-
-def random_of(run: CodeRun) -> Random:
-    """The run's own chance, from its beginning: the same in every replay."""
-    seed = hashlib.blake2b(run.seed.encode(), digest_size=16).digest()
-    return Random(int.from_bytes(seed, "big"))  # noqa: S311 - repeatable on purpose
 
 
 def drain(run: CodeRun) -> None:
@@ -211,8 +203,9 @@ def _never_awaited(run: CodeRun) -> HeadraceError | None:
     for coroutine, called, place in run.watched.values():
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
+            name = called if isinstance(called, str) else called.name
             return NotDeterministicCall(
-                f"{called if isinstance(called, str) else called.name} was called at {place} but never awaited: it did not run",
+                f"{name} was called at {place} but never awaited: it did not run",
                 hint="write `await` before the call, or give it to asyncio.create_task or gather",
             )
     return None
@@ -452,7 +445,7 @@ def looking(run: CodeRun) -> Generator[None]:
     What it was refused half-way may have changed something in memory (an ``asyncio.Event`` is set before it wakes
     anybody): ``run.spoiled`` says so, and whoever holds the run rebuilds it from its history."""
     outer = run.loop.enter()
-    chance, run.random = run.random, Random(run.seq)  # noqa: S311 - repeatable on purpose
+    chance, run.chance = run.chance, Random(run.seq)  # noqa: S311 - repeatable on purpose
     run.read_only = True
     run.loop.freeze()
     guard = guard_of_thread(code_place_of_thread)
@@ -465,7 +458,7 @@ def looking(run: CodeRun) -> Generator[None]:
         guard.leave(step)
         run.loop.thaw()
         run.read_only = False
-        run.random = chance
+        run.chance = chance
         run.loop.leave(outer)
 
 

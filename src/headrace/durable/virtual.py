@@ -176,7 +176,7 @@ def _install_clocks() -> None:
 def _random(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def virtual(*args: Any, **kwargs: Any) -> Any:
         run = run_or_none()
-        if run is None or run.random is None:
+        if run is None:
             return original(*args, **kwargs)
         return getattr(run.random, name)(*args, **kwargs)
 
@@ -187,7 +187,7 @@ def _random(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 def _uuid(original: Callable[..., uuid.UUID]) -> Callable[..., uuid.UUID]:
     def virtual(*args: Any, **kwargs: Any) -> uuid.UUID:
         run = run_or_none()
-        if run is None or run.random is None:
+        if run is None:
             return original(*args, **kwargs)
         return uuid.UUID(int=run.random.getrandbits(128), version=4)
 
@@ -197,7 +197,7 @@ def _uuid(original: Callable[..., uuid.UUID]) -> Callable[..., uuid.UUID]:
 def _urandom(original: Callable[[int], bytes]) -> Callable[[int], bytes]:
     def virtual(size: int) -> bytes:
         run = run_or_none()
-        return original(size) if run is None or run.random is None else run.random.randbytes(size)
+        return original(size) if run is None else run.random.randbytes(size)
 
     return virtual
 

@@ -161,9 +161,7 @@ class WorkflowFunction(Generic[P, R]):
         """How parameters become what the annotations say."""
         hints = type_hints(self.function)
         return {
-            name: found
-            for name in self._signature.parameters
-            if (found := converter(hints.get(name, Any))) is not None
+            name: found for name in self._signature.parameters if (found := converter(hints.get(name, Any))) is not None
         }
 
     def problems(self, params: dict[str, Any]) -> list[Problem]:

@@ -430,8 +430,7 @@ class Node:
     def _take_effects(self, run: Run) -> list[Any] | None:
         if not run.effects:
             return None
-        owed = list(run.effects)
-        run.effects.clear()
+        owed, run.effects = run.effects, []
         return owed
 
     def _check_working(self) -> None:
@@ -486,8 +485,7 @@ class Node:
             return
         fresh = None
         if run.fresh:
-            fresh = list(run.fresh)
-            run.fresh.clear()
+            fresh, run.fresh = run.fresh, []
         owed = self._take_effects(run) if run.effects else None
         changed = run.state is not before
         finished = changed and run.done
@@ -548,8 +546,7 @@ class Node:
         return encoded
 
     def _plan_fresh(self, live: LiveRun) -> None:
-        fresh = list(live.run.fresh)
-        live.run.fresh.clear()
+        fresh, live.run.fresh = live.run.fresh, []
         self.planner.plan(live, fresh)
 
     def _releaser(
