@@ -38,8 +38,8 @@ async def park(engine: Headrace, count: int) -> None:
 
 async def at_most_in_memory(engine: Headrace, count: int) -> None:
     """Wait until that few runs are left in memory."""
-    while engine.runs_in_memory > count:
-        await asyncio.sleep(0.01)  # noqa: ASYNC110 - nobody tells of parking: that is the point of it
+    while engine.runs_in_memory > count:  # noqa: ASYNC110 - nobody tells of parking: that is the point of it
+        await asyncio.sleep(0.01)
 
 
 def database_bytes(path: Path) -> int:

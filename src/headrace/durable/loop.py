@@ -136,9 +136,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
-    def drain(
-        self, conditions: list[Any], rested: Callable[[R], bool], run: R, guard: Guard, step: Step
-    ) -> None:
+    def drain(self, conditions: list[Any], rested: Callable[[R], bool], run: R, guard: Guard, step: Step) -> None:
         """Run everything that can run now. When nothing is left and there are ``conditions``, ``rested(run)`` is asked;
         True calls for another look.
 
