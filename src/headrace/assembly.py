@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 
 from headrace.backends.artifacts.files import FileArtifacts
 from headrace.backends.artifacts.logs import FileLogs
+from headrace.backends.brokers import open_broker
 from headrace.backends.executors.binding import Binding as Surroundings
 from headrace.backends.executors.database import DatabaseExecutor
 from headrace.backends.executors.inline import InlineExecutor
@@ -25,6 +26,7 @@ from headrace.backends.executors.thread import ThreadExecutor
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client, Definition, Workflow
+from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
@@ -46,6 +48,7 @@ from headrace.engine.replayer import suspend_misfits
 STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
 """Where runs are kept unless told otherwise: a file in the working directory."""
 
+POLL_SECONDS = 2.0
 INLINE_SLOTS = 1_000
 HTTP_SLOTS = 100
 
@@ -69,6 +72,9 @@ class Headrace(Client):
     every run of workflow code that waits; those whose code no longer fits are suspended with the reason.
     ``interceptors``: user code around starts, messages, workflow code and attempts, outermost first; see
     :class:`~headrace.Interceptor`.
+    ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``, ``amqp://``; ``none``) or a
+    :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
+    ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
 
     One instance per event loop; entering starts the engine, leaving stops it: attempts under way get
     ``drain_seconds`` to end, the rest is interrupted and goes on at the next start.
@@ -96,9 +102,12 @@ class Headrace(Client):
         now: Callable[[], float] = time.time,
         check_replay: bool = False,
         interceptors: Sequence[Interceptor] = (),
+        broker: str | Broker | None = None,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.interceptors = Interceptors(interceptors)
         self.store = open_store(store) if isinstance(store, str) else store
+        waking = broker if broker is not None and not isinstance(broker, str) else open_broker(broker, self.store)
         register(converters)
         seal = None
         if codec is not None:
@@ -135,11 +144,19 @@ class Headrace(Client):
             slots=slots,
             patience_seconds=patience_seconds,
             retention_seconds=retention_seconds,
+            poll_seconds=poll_seconds,
         )
         self.node_options = options
         artifacts = FileArtifacts(self._data_dir / "artifacts", seal)
         engine = Node(
-            self.store, artifacts, self._bind, options, delete_logs=self._logs.delete_logs, make_plan=make_plan, now=now
+            self.store,
+            artifacts,
+            self._bind,
+            options,
+            delete_logs=self._logs.delete_logs,
+            make_plan=make_plan,
+            now=now,
+            broker=waking,
         )
         engine.library.give_functions = self._functions.update
         super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
@@ -155,6 +172,7 @@ class Headrace(Client):
             if self._check_replay:
                 await suspend_misfits(self._node)
         except BaseException:
+            await self._node.waker.stop()
             await self._stop_executors()
             await self.store.close()
             raise
@@ -188,6 +206,11 @@ class Headrace(Client):
     def runs_in_memory(self) -> int:
         """Unfinished runs that this engine holds; those that only wait leave its memory after a while."""
         return len(self._node.live)
+
+    @property
+    def broker_health(self) -> BrokerHealth:
+        """Whether wake-ups from other hosts come at once."""
+        return self._node.waker.broker.health()
 
     @property
     def data_dir(self) -> Path:

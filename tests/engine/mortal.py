@@ -178,7 +178,7 @@ class World:
         if process.dead:
             if node._keeper is not None:  # the thread is part of the process
                 node._keeper._stop.set()
-            node.doorbell.stop()
+            node.waker.fall_silent()
         with contextlib.suppress(BaseException):
             await process.inner.close()
         real = [context for context in defects if not isinstance(context.get("exception"), Death)]

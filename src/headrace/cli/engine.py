@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from headrace.assembly import Headrace
 from headrace.cli.codec import codec_from_environment
 from headrace.cli.interceptors import interceptors_from_environment
-from headrace.cli.options import Session
+from headrace.cli.options import BROKER_VARIABLE, Session
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import RunId
 
@@ -30,6 +31,7 @@ async def engine(session: Session, *, execute: bool = True, must_exist: bool = F
         adopt=False,
         execute=execute,
         patience_seconds=PATIENCE_SECONDS,
+        broker=os.environ.get(BROKER_VARIABLE) or None,
         codec=codec_from_environment(),
         interceptors=interceptors_from_environment(),
     )

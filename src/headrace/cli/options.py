@@ -11,6 +11,8 @@ import typer
 from headrace.cli.output import Format
 
 STORE_VARIABLE = "HEADRACE_STORE"
+BROKER_VARIABLE = "HEADRACE_BROKER"
+"""What wakes nodes on other hosts; see :mod:`headrace.backends.brokers`."""
 STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
 
 Store = Annotated[

@@ -112,6 +112,11 @@ class StoreError(HeadraceError):
     """The store could not do what was asked."""
 
 
+class BrokerError(HeadraceError):
+    """A broker cannot be used: its URL means nothing, or its client is not installed. One that is merely out of reach
+    raises nothing: wake-ups then come later."""
+
+
 class StoreUnavailable(StoreError):
     """The store cannot be reached or is locked by another process; trying again later may help."""
 

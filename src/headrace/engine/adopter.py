@@ -7,6 +7,7 @@ reason; it never keeps others from being taken over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Adopter:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._rung = asyncio.Event()
         self.refused: dict[RunId, HeadraceError] = {}
         """Runs this node could not take over, with the reason."""
         self._claimed: dict[RunId, Epoch] = {}
@@ -51,15 +53,22 @@ class Adopter:
         the round, or of the next one if the store is out of reach then."""
         self._round = asyncio.Lock()
 
+    def wake(self) -> None:
+        """Somebody gave runs up: look for them now."""
+        self._rung.set()
+
     def refuse(self, run_id: RunId, error: HeadraceError) -> None:
         """Remember not to take this run over again."""
         if len(self.refused) < REFUSED_MAX:
             self.refused[run_id] = error
 
     async def watch(self) -> None:
-        """Look for lost nodes and unowned runs, a few times per lease."""
+        """Look for lost nodes and unowned runs, a few times per lease and when somebody says that there are any."""
         while True:
-            await asyncio.sleep(self._node.options.lease_seconds / WATCHES_PER_LEASE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._node.options.lease_seconds / WATCHES_PER_LEASE):
+                    await self._rung.wait()
+            self._rung.clear()
             try:
                 await self.adopt_waiting()
             except HeadraceError as error:

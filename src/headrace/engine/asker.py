@@ -22,7 +22,6 @@ from headrace.durable.run import CodeRun, Update
 from headrace.durable.running import close
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
-from headrace.engine.doorbell import ring
 
 if TYPE_CHECKING:
     from headrace.core import inputs as inp
@@ -101,7 +100,7 @@ class Asker:
         node = self._node
         short = await payloads.shorten_message(msgspec.structs.asdict(given), node.artifacts)
         message, bell = await node.store.post(run_id, "update", short)
-        ring(bell)
+        node.waker.ring(bell)
         return message
 
     async def _is_waiting(self, run_id: RunId, message: int) -> bool:

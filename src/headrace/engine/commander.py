@@ -19,7 +19,6 @@ from headrace.core.states import FINAL_RUN_STATES
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
-from headrace.engine.doorbell import ring
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
@@ -145,7 +144,7 @@ class Commander:
                     await self._check_open(run_id, given)
                 short = await payloads.shorten_message(payload, node.artifacts)
                 _, bell = await node.store.post(run_id, kind, short)
-                ring(bell)
+                node.waker.ring(bell)
                 return
             if row.owner is not None:
                 await node.store.expire_lost()

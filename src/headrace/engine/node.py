@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from headrace.contracts.artifacts import ArtifactStore
+from headrace.contracts.broker import Broker
 from headrace.contracts.database import DATABASE
 from headrace.contracts.store import RunRow, Store
 from headrace.core import events as ev
@@ -41,7 +42,6 @@ from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
 from headrace.engine.commander import Commander
-from headrace.engine.doorbell import Doorbell
 from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.gates import Ticket
 from headrace.engine.janitor import Janitor
@@ -54,6 +54,7 @@ from headrace.engine.minting import new_node_id, new_run_id
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
 from headrace.engine.performer import Performer
 from headrace.engine.planner import Planner
+from headrace.engine.waker import Waker
 
 logger = logging.getLogger("headrace.node")
 
@@ -96,6 +97,7 @@ class Node:
         delete_logs: Callable[[str], None] | None = None,
         make_plan: PlanMaker = graph_plan,
         now: Callable[[], float] = time.time,
+        broker: Broker | None = None,
     ) -> None:
         self.options = options or NodeOptions()
         self.id = NodeId(self.options.node or new_node_id())
@@ -110,7 +112,7 @@ class Node:
         self.commander = Commander(self)
         self.performer = Performer(self)
         self.janitor = Janitor(store, self.options.retention_seconds, delete_logs)
-        self.doorbell = Doorbell(self.commander.wake)
+        self.waker = Waker(self, broker)
         self.journal: Journal
         self.epoch = Epoch(0)
         self.late_outcomes = 0
@@ -130,17 +132,18 @@ class Node:
     async def start(self) -> None:
         """Open the store, take a lease, take over what nobody owns."""
         await self.store.open()
-        await self.doorbell.start()
+        await self.waker.start()
         await self._join()
         self.spawn(self.commander.serve(), "headrace-commander")
+        self.spawn(self.waker.serve(), "headrace-waker")
         if self.options.adopt:
             await self.adopter.adopt_waiting()
             self.spawn(self.adopter.watch(), "headrace-watchdog")
         self.spawn(self.janitor.serve(), "headrace-janitor")
 
     async def _join(self) -> None:
-        info = {"version": 1}
-        self.epoch = await self.store.join(self.id, self.options.lease_seconds, self.doorbell.address, info)
+        info = {"version": 1, "broker": self.waker.broker.url}
+        self.epoch = await self.store.join(self.id, self.options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
             self.store,
             self.id,
@@ -172,12 +175,15 @@ class Node:
         await self.journal.stop()
         if self._keeper is not None:
             await self._keeper.stop()
-        for live in list(self.live.values()):
+        given_up = list(self.live.values())
+        for live in given_up:
             self.drop(live, EngineStopped("the engine stopped before the run had ended; it can be resumed"))
         with contextlib.suppress(HeadraceError):
             await self.store.leave(self.id, self.epoch)
+            if given_up:
+                self.waker.runs_unowned()
         self.performer.stop()
-        self.doorbell.stop()
+        await self.waker.stop()
         await self.store.close()
 
     def abandon(self) -> None:
@@ -196,7 +202,7 @@ class Node:
         self.journal.abandon(error)
         if self._keeper is not None:
             self._keeper.let_go()
-        self.doorbell.stop()
+        self.waker.fall_silent()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run a duty in the background; its errors are logged, never lost."""

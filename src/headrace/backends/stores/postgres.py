@@ -5,7 +5,8 @@
 - The database's clock judges leases and timers; the clocks of nodes do not matter.
 - Five connections per node at most: one for flushes, three for everything else, one for the lease, which is renewed on a
   thread of its own. All are made again when they break; what was under way then ends in :class:`StoreUnavailable`, and a
-  flush may be repeated whatever became of it.
+  flush may be repeated whatever became of it. A node has a sixth one, for wake-ups
+  (:mod:`headrace.backends.brokers.postgres`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from headrace.backends.stores.postgres_history import (
 from headrace.backends.stores.postgres_renewal import Renewal
 from headrace.backends.stores.postgres_schema import prepare_database
 from headrace.backends.stores.postgres_url import place_of_url
+from headrace.contracts.broker import Broker
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
@@ -99,6 +101,12 @@ class PostgresStore:
             await opened.writer.close()
             await opened.others.close()
             await asyncio.to_thread(opened.renewal.close)
+
+    def broker(self) -> Broker:
+        """What carries wake-ups between the nodes on this database, over a sixth connection."""
+        from headrace.backends.brokers.postgres import postgres_broker  # noqa: PLC0415 - only nodes need it
+
+        return postgres_broker(self._place)
 
     def _ready(self) -> _Opened:
         if self._opened is None:

@@ -1,8 +1,8 @@
 """What the URL of a PostgreSQL store says: where the database is, and three options of our own.
 
-``postgresql://user:password@host:port/database?schema=NAME&pgbouncer=true``. Everything else after the question mark is
-libpq's (``sslmode``, ``target_session_attrs``, ``passfile``, ...) and goes to the driver as it is; what is missing comes
-from the environment (``PGHOST``, ``PGPASSWORD``, ...) and ``~/.pgpass``, as for psql.
+``postgresql://user:password@host:port/database?schema=NAME&pgbouncer=true&direct=HOST:PORT``. Everything else after the
+question mark is libpq's (``sslmode``, ``target_session_attrs``, ``passfile``, ...) and goes to the driver as it is; what
+is missing comes from the environment (``PGHOST``, ``PGPASSWORD``, ...) and ``~/.pgpass``, as for psql.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ SCHEMES = ("postgresql", "postgres")
 SCHEMA_DEFAULT = "headrace"
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_DIRECT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _PASSWORDS = ("password", "sslpassword")
 
 
@@ -25,13 +26,15 @@ class Place(msgspec.Struct, frozen=True):
     """A database and a schema in it.
 
     ``dsn``: for the driver. ``shown``: for people, without passwords. ``schema``: where the tables are. ``pooled``: the
-    server is reached through a pooler in transaction mode (pgbouncer), where every transaction may be on another session.
+    server is reached through a pooler in transaction mode (pgbouncer), where every transaction may be on another session;
+    ``direct`` is then the way around it, for the one connection that listens, or None.
     """
 
     dsn: str
     shown: str
     schema: str
     pooled: bool
+    direct: str | None = None
 
 
 def place_of_url(url: str) -> Place:
@@ -54,16 +57,22 @@ def place_of_url(url: str) -> Place:
     pooled = options.pop("pgbouncer", "false").lower()
     if pooled not in ("true", "false", "1", "0"):
         raise StoreError(f"?pgbouncer={pooled}: expected true or false")
+    direct = options.pop("direct", None)
+    if direct is not None and not _DIRECT.fullmatch(direct):
+        raise StoreError(f"?direct={direct}: expected HOST or HOST:PORT of the server behind the pooler")
     network = parts.netloc
     user, at, host = network.rpartition("@")
     visible = {key: value for key, value in options.items() if key not in _PASSWORDS}
     if schema != SCHEMA_DEFAULT:
         visible["schema"] = schema
+    if direct is not None:
+        visible["direct"] = direct
     return Place(
         dsn=_joined(network, parts.path, options),
         shown=_joined(user.partition(":")[0] + at + host, parts.path, visible),
         schema=schema,
         pooled=pooled in ("true", "1"),
+        direct=None if direct is None else _joined(f"{user}{at}{direct}", parts.path, options),
     )
 
 

@@ -1,0 +1,131 @@
+"""Wakes other nodes and is woken by them: by the doorbell on one host, through the broker elsewhere.
+
+Everything here is a hint about what is committed already. The node's slow poll finds what is lost, so nothing waits for a
+wake-up to be sent, and nothing is kept until one was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from headrace.contracts.broker import EVERYTHING, UNOWNED, Broker, NoBroker, node_topic, queue_topic
+from headrace.core.errors import HeadraceError
+from headrace.engine.doorbell import Doorbell, bell_of, here, ring
+
+if TYPE_CHECKING:
+    from headrace.engine.node import Node
+
+logger = logging.getLogger("headrace.waker")
+
+GAP_SECONDS = 0.05
+"""Between two announcements to the neighbours: a flood of them costs no more than twenty looks at the nodes a second."""
+
+
+class Waker:
+    """One node's wake-ups. ``on_queue`` is called with the name of a queue in which something is ready, and with None if
+    that may be so of any; see :meth:`serve_queues`."""
+
+    def __init__(self, node: Node, broker: Broker | None) -> None:
+        self._node = node
+        self.broker: Broker = broker or NoBroker()
+        self._doorbell = Doorbell(self._heard)
+        self._topic = node_topic(node.id)
+        self._queues: dict[str, str] = {}
+        self.on_queue: Callable[[str | None], None] = lambda _: None
+        self._announced: set[str] = set()
+        self._due = asyncio.Event()
+
+    @property
+    def bell(self) -> str:
+        """What others need to wake this node: published with its lease."""
+        return f"{self._doorbell.address}/{here()}/{self._topic}"
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._doorbell.start()
+        self._subscribe()
+        await self.broker.start(self._heard)
+
+    async def stop(self) -> None:
+        """Tell what was announced and stop listening. Idempotent."""
+        await self._tell_neighbours()
+        await self.broker.stop()
+        self._doorbell.stop()
+
+    def fall_silent(self) -> None:
+        """Hear nothing any more, as a process that has died."""
+        self._doorbell.stop()
+        self.broker.subscribe(())
+
+    def serve_queues(self, queues: Collection[str]) -> None:
+        """Hear of these queues from now on, and of no others."""
+        self._queues = {queue_topic(queue): queue for queue in queues}
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        unowned = [UNOWNED] if self._node.options.adopt else []
+        self.broker.subscribe([self._topic, *unowned, *self._queues])
+
+    # ---- hearing -----------------------------------------------------------------------------------------------------
+
+    def _heard(self, topic: str) -> None:
+        node = self._node
+        if topic in ("", self._topic):
+            node.commander.wake()
+        elif topic == UNOWNED:
+            node.adopter.wake()
+        elif topic in self._queues:
+            self.on_queue(self._queues[topic])
+        elif topic == EVERYTHING:
+            node.commander.wake()
+            node.adopter.wake()
+            self.on_queue(None)
+
+    # ---- telling -----------------------------------------------------------------------------------------------------
+
+    def ring(self, bell: str) -> None:
+        """Something was put into the inbox of the node with this bell. Never waits."""
+        given = bell_of(bell)
+        if given.near:
+            ring(given)
+        elif given.topic:
+            self.broker.publish(given.topic)
+
+    def queue_ready(self, queue: str) -> None:
+        """Something in a queue waits for somebody to claim it. Never waits."""
+        self._announce(queue_topic(queue))
+
+    def runs_unowned(self) -> None:
+        """Runs wait for somebody to take them over. Never waits."""
+        self._announce(UNOWNED)
+
+    def _announce(self, topic: str) -> None:
+        self.broker.publish(topic)
+        self._announced.add(topic)
+        self._due.set()
+
+    async def serve(self) -> None:
+        """Tell the nodes on this host what was announced, at most every :data:`GAP_SECONDS`."""
+        while True:
+            await self._due.wait()
+            await self._tell_neighbours()
+            await asyncio.sleep(GAP_SECONDS)
+
+    async def _tell_neighbours(self) -> None:
+        self._due.clear()
+        topics, self._announced = self._announced, set()
+        if not topics:
+            return
+        try:
+            rows = await self._node.store.nodes()
+        except HeadraceError as error:  # they poll
+            logger.debug("the neighbours cannot be told", extra={"error": str(error)})
+            return
+        for row in rows:
+            bell = bell_of(row.bell)
+            if row.live and row.node != self._node.id and bell.near:
+                for topic in topics:
+                    ring(bell, topic)
