@@ -1,0 +1,185 @@
+"""Nodes that share a store and nothing else but a broker: what one does wakes the other at once.
+
+Every poll is an hour away (see ``broker_node``), and the doorbell reaches nobody: a wake-up that does not come is a test
+that ends by its time limit.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broker_node import engine, listener
+from broker_servers import Server
+from postgres_rig import PostgresHarness
+from postgres_server import PostgresServer
+
+from headrace import Headrace
+from headrace.engine import doorbell, waker
+
+PROGRAM = Path(__file__).with_name("broker_node.py")
+WAIT_SECONDS_MAX = 90.0
+SIGNALS = 5
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process cannot ring at the doors of its children."""
+    for module in (doorbell, waker):
+        monkeypatch.setattr(module, "here", lambda: "the tests")
+
+
+class Owner:
+    """A node in another process that owns a run."""
+
+    def __init__(self, store: str, broker: str, folder: Path) -> None:
+        command = [sys.executable, str(PROGRAM), store, broker, str(folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _word(self, name: str) -> str:
+        assert self._process.stdout is not None
+        words = self._process.stdout.readline().split()
+        assert words[:1] == [name], words
+        return words[1]
+
+    def run_id(self) -> str:
+        return self._word("run")
+
+    def result(self) -> int:
+        self._say("result")
+        return int(self._word("result"))
+
+    def stop(self) -> None:
+        """In good order: its run is given up."""
+        self._say("stop")
+        assert self._process.wait(WAIT_SECONDS_MAX) == 0
+
+    def _say(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(30)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'shared.db'}"
+    server: PostgresServer = request.getfixturevalue("broker_postgres")
+    return PostgresHarness(server).url
+
+
+@pytest.fixture(params=["nats", "valkey", "rabbit", "store"])
+def broker_server(request: pytest.FixtureRequest, store_url: str) -> Server | None:
+    """None: the store is its own broker."""
+    if request.param == "store":
+        if not store_url.startswith("postgresql"):
+            pytest.skip("SQLite is no broker")
+        return None
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture
+def broker_url(broker_server: Server | None, tmp_path: Path) -> str:
+    return "store" if broker_server is None else f"{broker_server.url}?prefix={tmp_path.name[:20].strip('_')}"
+
+
+@pytest.fixture
+def owner(store_url: str, broker_url: str, tmp_path: Path) -> Iterator[Owner]:
+    owner = Owner(store_url, broker_url, tmp_path / "owner")
+    try:
+        yield owner
+    finally:
+        owner.close()
+
+
+def play(test: Any) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            await test
+
+    asyncio.run(bounded())
+
+
+async def until_up(headrace: Headrace) -> None:
+    while headrace.broker_health.state != "up":
+        await asyncio.sleep(0.02)
+
+
+def test_a_signal_wakes_the_owner(owner: Owner, store_url: str, broker_url: str, tmp_path: Path) -> None:
+    """Sent by another process, the first of them before that one is connected."""
+
+    async def test() -> None:
+        run_id = await asyncio.to_thread(owner.run_id)
+        async with engine(store_url, broker_url, tmp_path / "other", adopt=False) as headrace:
+            for _ in range(SIGNALS):
+                await headrace.signal(run_id, "news", "more")
+            await headrace.signal(run_id, "news", "end")
+            assert await asyncio.to_thread(owner.result) == SIGNALS + 1
+
+    play(test())
+
+
+def test_a_command_that_ends_at_once_wakes_the_owner(
+    owner: Owner, store_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    """The command line's way: start, send, stop."""
+
+    async def test() -> None:
+        run_id = await asyncio.to_thread(owner.run_id)
+        async with engine(store_url, broker_url, tmp_path / "other", adopt=False, execute=False) as headrace:
+            await headrace.signal(run_id, "news", "end")
+        assert await asyncio.to_thread(owner.result) == 1
+
+    play(test())
+
+
+def test_a_run_that_is_given_up_is_taken_over(owner: Owner, store_url: str, broker_url: str, tmp_path: Path) -> None:
+    """By a node that has been there all the time and looks for such runs once an hour."""
+
+    async def test() -> None:
+        run_id = await asyncio.to_thread(owner.run_id)
+        async with engine(store_url, broker_url, tmp_path / "other", node="heir") as headrace:
+            await until_up(headrace)
+            await asyncio.to_thread(owner.stop)
+            while (await headrace.row(run_id)).owner != "heir":
+                await asyncio.sleep(0.05)
+            await headrace.signal(run_id, "news", "end")
+            assert await (await headrace.get(run_id)).result() == 1
+
+    play(test())
+
+
+def test_signals_sent_while_the_broker_is_away_arrive(
+    owner: Owner, broker_server: Server | None, store_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    """They are in the store; when the broker is back, everybody is woken. Nothing stops meanwhile."""
+    if broker_server is None:
+        pytest.skip("a store that is away is another matter")
+
+    async def test() -> None:
+        run_id = await asyncio.to_thread(owner.run_id)
+        async with engine(store_url, broker_url, tmp_path / "other", adopt=False) as headrace:
+            await until_up(headrace)
+            await asyncio.to_thread(broker_server.crash)
+            try:
+                for _ in range(SIGNALS):
+                    await headrace.signal(run_id, "news", "more")
+                own = await headrace.start(listener)  # work of its own goes on
+                await headrace.signal(own.id, "news", "end")
+                assert await own.result() == 1
+                await headrace.signal(run_id, "news", "end")
+            finally:
+                await asyncio.to_thread(broker_server.start)
+            assert await asyncio.to_thread(owner.result) == SIGNALS + 1
+
+    play(test())
