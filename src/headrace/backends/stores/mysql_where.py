@@ -53,7 +53,7 @@ class Translator:
             return plain
         if field.name == "duration":
             return f"(COALESCE(runs.ended_at, {NOW}) - runs.created_at)"
-        waiting = f"{_OPEN} AND runs.owner IS NULL AND runs.wake_at IS NOT NULL"
+        waiting = f"{_OPEN} AND runs.owner IS NULL AND runs.wake_at > {NOW}"
         interrupted = f"{_OPEN} AND NOT {OWNER_LIVES}"
         return f"(CASE WHEN {waiting} THEN 'waiting' WHEN {interrupted} THEN 'interrupted' ELSE runs.state END)"
 
