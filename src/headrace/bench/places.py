@@ -1,7 +1,7 @@
 """Where a bench keeps its databases, and which limits a store there has: :func:`place_for`.
 
 Databases are new ones, beside what the store's URL names, and are removed at the end: files in a temporary folder on the
-disk of an SQLite store, schemas in the database of a PostgreSQL store.
+disk of an SQLite store, schemas in the database of a PostgreSQL store, databases on the server of a MySQL store.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from headrace.bench.workloads import Workload
 from headrace.core.errors import HeadraceError
 
 if TYPE_CHECKING:
+    from headrace.backends.stores.mysql_connections import Connections as MysqlConnections
     from headrace.backends.stores.postgres_connections import Connections
 
-POSTGRES_HOP_TARGET = 2.0
+NETWORK_HOP_TARGET = 2.0
 """A sequential hop, as a multiple of one raw commit, over a network."""
 
 
@@ -127,7 +128,41 @@ class PostgresPlace:
 
     def judged(self, workload: Workload) -> Workload:
         """Absolute targets are about a store without a network."""
-        hop = None if workload.ratio_target is None else POSTGRES_HOP_TARGET
+        hop = None if workload.ratio_target is None else NETWORK_HOP_TARGET
+        return msgspec.structs.replace(workload, target=None, ratio_target=hop)
+
+
+class MysqlPlace:
+    """Databases of one server. ``connections``: to that server, for the probes."""
+
+    kind = "mysql"
+
+    def __init__(self, url: str, connections: MysqlConnections) -> None:
+        from headrace.bench.raw_mysql import MysqlProbes  # noqa: PLC0415
+
+        self._url = url
+        self._prefix = f"bench_{uuid.uuid4().hex[:12]}"
+        self.databases: set[str] = set()
+        self.probes: Mapping[str, Probe] = MysqlProbes(connections, self.database("raw")).by_name
+
+    def database(self, name: str) -> str:
+        """The database of that name; it is dropped at the end."""
+        database = f"{self._prefix}_{name}".lower().replace("-", "_")
+        self.databases.add(database)
+        return database
+
+    def url(self, name: str) -> str:
+        """A database."""
+        from headrace.backends.stores.mysql_url import with_database  # noqa: PLC0415
+
+        return with_database(self._url, self.database(name))
+
+    def files(self, name: str) -> None:
+        """Files are not in the database."""
+
+    def judged(self, workload: Workload) -> Workload:
+        """Absolute targets are about a store without a network."""
+        hop = None if workload.ratio_target is None else NETWORK_HOP_TARGET
         return msgspec.structs.replace(workload, target=None, ratio_target=hop)
 
 
@@ -139,6 +174,9 @@ async def place_for(store: str) -> AsyncGenerator[Place]:
         yield MemoryPlace()
     elif scheme in ("postgresql", "postgres"):
         async with _postgres(store) as place:
+            yield place
+    elif scheme in ("mysql", "mariadb"):
+        async with _mysql(store) as place:
             yield place
     else:
         with folder_beside(store) as folder, contextlib.closing(SqlitePlace(folder)) as place:
@@ -178,5 +216,25 @@ async def _postgres(store: str) -> AsyncGenerator[PostgresPlace]:
         finally:
             for schema in sorted(place.schemas):
                 await connections.call(lambda db, schema=schema: db.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+    finally:
+        await connections.close()
+
+
+@contextlib.asynccontextmanager
+async def _mysql(store: str) -> AsyncGenerator[MysqlPlace]:
+    open_store(store)  # tells what is wrong with the URL, or that the driver is missing
+    from headrace.backends.stores.mysql_connections import Connections  # noqa: PLC0415 - loads the driver
+    from headrace.backends.stores.mysql_url import place_of_url  # noqa: PLC0415
+
+    connections = Connections(place_of_url(store), 1)
+    await connections.open()
+    try:
+        place = MysqlPlace(store, connections)
+        try:
+            yield place
+        finally:
+            for database in sorted(place.databases):
+                text = f"DROP DATABASE IF EXISTS {database}".encode()
+                await connections.call(lambda db, text=text: db.run(text))
     finally:
         await connections.close()

@@ -2,7 +2,8 @@
 
 Each probe takes some ten milliseconds and is repeated around every repetition of a workload. Probes of a store use a bare
 connection of its driver to a database beside the engine's, with the settings and the shape of the engine's table of
-events: those of SQLite are here, those of PostgreSQL in ``raw_postgres``. The memory store has none: its limits are None.
+events: those of SQLite are here, those of PostgreSQL and MySQL in ``raw_postgres`` and ``raw_mysql``.
+The memory store has none: its limits are None.
 """
 
 from __future__ import annotations
