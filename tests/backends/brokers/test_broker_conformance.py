@@ -2,9 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from broker_relay import Relay
 from broker_servers import NatsServer, RabbitServer, Server, ValkeyServer
 from postgres_server import PostgresServer
 
@@ -102,10 +103,43 @@ class TestValkey(BrokerConformance):
         return ServerPlace(valkey_server, redis_broker)
 
 
+class RabbitPlace(ServerPlace):
+    """Behind a door, which is shut sooner than this server is started again; but for one test, that is done."""
+
+    def __init__(self, server: RabbitServer) -> None:
+        super().__init__(server, rabbitmq_broker)
+        self.relay = Relay(server.port)
+        self.relay.open()
+        self.kills = False
+
+    def broker(self) -> Broker:
+        return rabbitmq_broker(
+            address_of_url(f"amqp://guest:guest@127.0.0.1:{self.relay.port}/?prefix={self._prefix}"), PACE
+        )
+
+    def crash(self) -> None:
+        if self.kills:
+            self._server.crash()
+        else:
+            self.relay.shut()
+
+    def recover(self) -> None:
+        if self.kills:
+            self._server.start()
+        else:
+            self.relay.open()
+
+
 class TestRabbitMQ(BrokerConformance):
     @pytest.fixture
-    def place(self, rabbit_server: RabbitServer) -> ServerPlace:
-        return ServerPlace(rabbit_server, rabbitmq_broker)
+    def place(self, rabbit_server: RabbitServer) -> Iterator[RabbitPlace]:
+        place = RabbitPlace(rabbit_server)
+        yield place
+        place.relay.shut()
+
+    def test_a_server_that_is_killed_is_found_again(self, place: RabbitPlace) -> None:  # type: ignore[override]
+        place.kills = True
+        super().test_a_server_that_is_killed_is_found_again(place)
 
 
 class TestPostgres(BrokerConformance):
