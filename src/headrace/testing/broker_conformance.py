@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from headrace.contracts.broker import EVERYTHING, TOPICS_PENDING_MAX, Broker, node_topic, queue_topic
 from headrace.testing.faulty_broker import FaultyBroker
 
-SCENARIO_SECONDS_MAX = 90.0
+SCENARIO_SECONDS_MAX = 240.0
 """A scenario that takes longer has failed. Generous: a server that starts anew may take its time."""
 
 NAMES = ("a", "node 1", "*", ">", "a.b..c", "ä/ö#&?", "x" * 300)

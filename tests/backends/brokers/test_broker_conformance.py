@@ -20,6 +20,8 @@ from headrace.backends.stores.postgres_url import place_of_url
 from headrace.contracts.broker import Broker
 from headrace.testing.broker_conformance import BrokerConformance
 
+pytestmark = pytest.mark.timeout(400)  # a server may take minutes to start where the disk stalls
+
 PACE = Pace(pause_first=0.05, pause_max=0.3, answer=20.0, call=20.0, flush=20.0)
 """Eager to come back, and patient with a machine that is busy with other things."""
 
