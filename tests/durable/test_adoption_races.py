@@ -20,7 +20,7 @@ from headrace.engine import performer
 from headrace.engine.node import Node
 
 from code_world import CodeWorld, check_history, histories, start_code  # isort: skip
-from mortal import MortalStore  # isort: skip
+from mortal import LEASE_SECONDS, MortalStore  # isort: skip
 from rig import final, turns, until, within  # isort: skip
 
 RUN = RunId("00000000000000000000000001")
@@ -78,6 +78,16 @@ async def child() -> int:
 
 
 @workflow
+async def waiting_child() -> int:
+    return 1 + await wait_for_signal("item")
+
+
+@workflow
+async def patient() -> int:
+    return await start_child(waiting_child)
+
+
+@workflow
 async def mother() -> int:
     return await start_child(child)
 
@@ -97,7 +107,7 @@ async def leaves(target: str) -> str:
     return "gone"
 
 
-WORKFLOWS = (waits, child, mother, tells, leaves)
+WORKFLOWS = (waits, child, mother, tells, leaves, waiting_child, patient)
 
 
 @pytest.fixture(autouse=True)
@@ -285,5 +295,41 @@ def test_a_run_that_ends_at_once_has_its_effects_done(tmp_path: Path) -> None:
         await until(lambda: len(world.database.runs) == 3)
         for run_id in list(world.database.runs):
             await final(node, run_id)
+
+    play(tmp_path, test)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_parent_hears_of_a_child_that_ended_just_before_its_process(dies: bool, tmp_path: Path) -> None:
+    """The child's end is durable, its parent is parked and has not been told. Whether the process dies then or is stopped,
+    nobody waits for the parent to look after its children."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, patient, run_id=RUN)
+        await until(lambda: len(world.database.runs) == 2 and not node.live and not node.performer.parking)
+        [child_id] = set(world.database.runs) - {RUN}
+        due = world.database.runs[RUN].wake_at
+        store.hold = lambda name, args: name == "run" and args[0] == RUN
+        await node.command(child_id, "signal", {"name": "item", "payload": 1})
+        await store.reached.wait()
+        assert world.database.runs[child_id].ended_at is not None
+        if dies:
+            store.dead = True
+            node.abandon()
+            world.clock.offset += LEASE_SECONDS + 1
+        else:
+            stopping = asyncio.ensure_future(node.stop())
+            await turns()
+            store.go.set()
+            await stopping
+        assert due is not None
+        assert world.clock() < due, "it would look after its children by itself"
+        other = world.process = MortalStore(world.open_handle())
+        heir = world.node_on(other)
+        await heir.start()
+        try:
+            assert (await final(heir, RUN)).output == 2
+        finally:
+            await heir.stop()
 
     play(tmp_path, test)

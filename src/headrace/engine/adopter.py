@@ -87,8 +87,9 @@ class Adopter:
     async def _adopt_waiting(self) -> int:
         node = self._node
         await self._release()
-        for lost in await node.store.expire_lost():
-            logger.warning("a node was lost; its runs are taken over", extra={"lost": lost})
+        lost = await node.store.expire_lost()
+        for name in lost:
+            logger.warning("a node was lost; its runs are taken over", extra={"lost": name})
         try:
             adopted = await self._adopt_unowned()
             for run_id in await node.store.waiting_runs():
@@ -100,6 +101,8 @@ class Adopter:
                     adopted += await self.adopt(run_id, epoch) is not None
         finally:
             await self._release()
+        if lost:
+            node.spawn(node.performer.tell_again(), "headrace-tell-again")
         return adopted
 
     async def _adopt_unowned(self) -> int:

@@ -52,7 +52,7 @@ from headrace.engine.library import Binder, Library, PlanMaker
 from headrace.engine.live import Binding, LiveRun
 from headrace.engine.minting import new_node_id, new_run_id
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
-from headrace.engine.performer import Performer
+from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
 from headrace.engine.waker import Waker
 
@@ -169,6 +169,9 @@ class Node:
                     await self.launcher.idle()
         await self.launcher.stop_all(self.options.stop_seconds)
         self.launcher.close()
+        telling = [task for task in self._background if task.get_name() == TELLING]
+        if telling and self.broken is None:
+            await asyncio.wait(telling, timeout=self.options.stop_seconds)
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

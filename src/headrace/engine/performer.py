@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.contracts.outcome import failure_of
+from headrace.contracts.store import RunFilter
 from headrace.core import inputs as inp
 from headrace.core.errors import EngineStopped, HeadraceError, InvalidCommand, NotFound, UpdateRejected
 from headrace.core.events import Failure
 from headrace.core.ids import RunId
 from headrace.core.params import resolve_params
 from headrace.core.states import FINAL_RUN_STATES, RunState
+from headrace.core.where import And, Compare, Field, Not, Null
 from headrace.durable import effects
 from headrace.durable.run import CodeRun, Update
 from headrace.engine import payloads
@@ -49,6 +51,14 @@ ANSWER_LOOK_SECONDS = 5.0
 
 CHILD_LOOK_SECONDS = 0.01
 """How often a message for a child looks whether the child is there by now: it is being created."""
+
+TELLING = "headrace-tell-parent"
+"""The name of the duty that brings word of a child's end; a node that stops waits for it."""
+
+TOLD_AGAIN_MAX = 1_000
+"""Children whose parents are told again after a node was lost; others are found when their parent looks after them."""
+
+_ENDED_AT, _PARENT = Field("column", "ended_at", "time"), Field("column", "parent", "text")
 
 NEVER = 4e9
 """A ``wake_at`` for runs that only a message wakes (the year 2096; a message clears it)."""
@@ -172,12 +182,14 @@ class Performer:
             run_id = RunId(following)
 
     async def _give_end(self, live: LiveRun, done: inp.ChildDone) -> None:
+        self._node.feed(live, await self._restored(done))
+
+    async def _restored(self, done: inp.ChildDone) -> inp.Input:
         """Code is given values: what the child's outputs refer to is loaded first."""
         try:
-            given = await payloads.restore_input(done, self._node.artifacts)
+            return await payloads.restore_input(done, self._node.artifacts)
         except HeadraceError as error:
-            given = inp.ChildDone(done.child, RunState.FAILED, None, failure_of(error))
-        self._node.feed(live, given)
+            return inp.ChildDone(done.child, RunState.FAILED, None, failure_of(error))
 
     def tell_parent(self, live: LiveRun) -> None:
         """A run that somebody wants the result of has ended."""
@@ -187,16 +199,45 @@ class Performer:
         parent_id, _, child = run.parent.partition("/")
         done = inp.ChildDone(child, str(run.state), run.output, run.failure)
         parent = self._node.live.get(RunId(parent_id))
-        if parent is not None and not parent.closed:
-            if payloads.references(done.output):
-                self._node.spawn(self._give_end(parent, done), "headrace-tell-parent")
-            else:
-                self._node.feed(parent, done)
+        if parent is not None and not parent.closed and not payloads.references(done.output):
+            self._node.feed(parent, done)
         else:
-            payload = msgspec.to_builtins(done)
-            self._node.spawn(
-                self._node.commander.deliver(RunId(parent_id), "child_done", payload), "headrace-tell-parent"
-            )
+            self._node.spawn(self._tell(RunId(parent_id), done), TELLING)
+
+    async def _tell(self, parent_id: RunId, done: inp.ChildDone) -> None:
+        """Bring word of a child's end to its parent, wherever that is by now; again while the store is out of reach."""
+        node, delay = self._node, 0.1
+        while True:
+            try:
+                parent = node.live.get(parent_id)
+                if parent is None or parent.closed:
+                    await node.commander.deliver(parent_id, "child_done", msgspec.to_builtins(done))
+                    return
+                given = await self._restored(done)
+                if not parent.closed and not parent.parked:
+                    node.feed(parent, given)
+                    return
+            except HeadraceError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("a parent cannot be told yet", extra={"run_id": parent_id, "error": str(error)})
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    async def tell_again(self) -> None:
+        """A node was lost: tell the parents of children that ended lately. The dead process may have had no time for it,
+        and a parent that is parked looks after its children only now and then. Who knows already takes no notice."""
+        node = self._node
+        since = node.now() - node.options.child_check_seconds
+        lately = And((Compare(_ENDED_AT, ">=", since), Not(Null(_PARENT))))
+        for row in await node.store.runs(RunFilter(where=lately, limit=TOLD_AGAIN_MAX)):
+            parent_id, _, child = (row.parent or "").partition("/")
+            parent = await node.store.run(RunId(parent_id))
+            if parent is None or parent.state in FINAL_RUN_STATES:
+                continue
+            ended = await read_run(node, row.run_id)
+            if ended.done and getattr(ended, "next_run", None) is None:
+                await self._tell(parent.run_id, inp.ChildDone(child, str(ended.state), ended.output, ended.failure))
 
     def _ended(self, live: LiveRun, _effect: effects.Ended) -> None:
         run = live.run
