@@ -62,7 +62,7 @@ def test_lists_walk_an_index_in_their_order(database: sqlite3.Connection, name: 
 
 
 def test_claims_and_searches_use_their_indexes(database: sqlite3.Connection) -> None:
-    database.execute("INSERT INTO nodes VALUES ('a', 1, 1e12, NULL, '', '{}')")
+    database.execute("INSERT INTO nodes (node, epoch, expires_at, bell, info) VALUES ('a', 1, 1e12, '', '{}')")
     work = {
         "claim": lambda: sqlite_leases.claim(database, NodeId("a"), 1, limit=5, run_ids=None, now=1.0),  # type: ignore[arg-type]
         "find": lambda: sqlite_catalog.find_runs(database, "01hz", 5),
