@@ -78,6 +78,11 @@ async def child() -> int:
 
 
 @workflow
+async def sleeps() -> None:
+    await asyncio.sleep(600)
+
+
+@workflow
 async def waiting_child() -> int:
     return 1 + await wait_for_signal("item")
 
@@ -107,7 +112,7 @@ async def leaves(target: str) -> str:
     return "gone"
 
 
-WORKFLOWS = (waits, child, mother, tells, leaves, waiting_child, patient)
+WORKFLOWS = (waits, child, mother, tells, leaves, waiting_child, patient, sleeps)
 
 
 @pytest.fixture(autouse=True)
@@ -325,4 +330,26 @@ def test_a_parent_hears_of_a_child_that_ended_just_before_its_process(tmp_path: 
         finally:
             await heir.stop()
 
+    play(tmp_path, test)
+
+
+@pytest.mark.parametrize(("events_per_second", "stays"), [(0.001, True), (1_000, False)])
+def test_a_long_history_is_not_given_up_for_a_short_wait(
+    events_per_second: float, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two tries of a call a run would be replayed each time."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        live = await start_code(node, sleeps, run_id=RUN)
+        if stays:
+            await until(lambda: live.run.timers and not live.unsettled)
+            for _ in range(5):
+                node.performer._park_idle()
+            assert not live.parked
+        else:
+            await until(lambda: live.parked)
+        await node.command(RUN, "terminate", {})
+        await final(node, RUN)
+
+    monkeypatch.setattr(performer, "PARK_EVENTS_PER_SECOND", events_per_second)
     play(tmp_path, test)

@@ -46,6 +46,10 @@ SWEEP_SECONDS_MAX = 60.0
 PARK_TIMER_SECONDS = 5.0
 """A run whose next timer is due sooner stays."""
 
+PARK_EVENTS_PER_SECOND = 1_000
+"""A run is replayed when it comes back, some 100,000 events a second. So one with a long history stays for longer, a
+second for that many events: a call that is retried again and again costs at most a hundredth of its delays."""
+
 ANSWER_LOOK_SECONDS = 5.0
 """How often whoever waits for an update's answer looks into the store, should the run have gone to another node."""
 
@@ -434,7 +438,9 @@ class Performer:
         if live.tickets or live.unsettled or run.fresh or run.commands:
             return False
         due = self._next_due(live)
-        return due is None or due - self._node.now() > PARK_TIMER_SECONDS or run.state is RunState.SUSPENDED
+        if due is None or run.state is RunState.SUSPENDED:
+            return True
+        return due - self._node.now() > PARK_TIMER_SECONDS + run.seq / PARK_EVENTS_PER_SECOND
 
     def _next_due(self, live: LiveRun) -> float | None:
         """When something happens to a waiting run by itself: a timer of its code, a retry, the end of its time."""
