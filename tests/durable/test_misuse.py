@@ -211,6 +211,80 @@ def test_a_call_that_nobody_awaits_fails_the_run() -> None:
 
 
 @workflow
+async def forgets_to_sleep() -> str:
+    asyncio.sleep(5)  # pyright: ignore[reportUnusedCoroutine]
+    await double(1)
+    return "done"
+
+
+@workflow
+async def forgets_a_child() -> str:
+    forgets()  # pyright: ignore[reportUnusedCoroutine]
+    return "done"
+
+
+@pytest.mark.parametrize(("code", "name"), [(forgets_to_sleep, "sleep(5)"), (forgets_a_child, "forgets()")])
+def test_nor_is_any_other_coroutine_dropped_in_silence(code: WorkflowFunction[..., Any], name: str) -> None:
+    rig = CodeRig(code)
+    if code is forgets_to_sleep:
+        rig.succeed("double")
+    failure = rig.run.failure
+    assert failure is not None
+    assert failure.type == "NeverAwaited"
+    place = f"test_misuse.py:{line_of(code.function, name)}"
+    assert failure.message.startswith(f"{name.partition('(')[0]} was called at {place} but never awaited")
+    assert "hint: write `await`" in failure.message
+    assert failure.traceback == "", "it would say nothing more"
+
+
+@workflow
+async def uses_a_coroutine() -> int:
+    n = double(1)
+    return n + 1  # type: ignore[operator]
+
+
+def test_what_is_done_with_a_forgotten_call_says_so() -> None:
+    failure = CodeRig(uses_a_coroutine).run.failure
+    assert failure is not None
+    assert failure.type == "TypeError"
+    assert f"double was called at test_misuse.py:{line_of(uses_a_coroutine.function, 'double(1)')}" in failure.message
+
+
+def test_outside_of_workflows_python_warns_as_ever() -> None:
+    CodeRig(forgets_to_sleep)
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        asyncio.sleep(0)  # pyright: ignore[reportUnusedCoroutine]
+
+
+@workflow
+async def asks_the_network() -> int:
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+        return (await client.get("http://127.0.0.1:1")).status_code
+
+
+def test_a_library_that_is_refused_is_blamed_on_the_line_that_awaits_it() -> None:
+    rig = CodeRig(asks_the_network)
+    reason = rig.run.reason or ""
+    assert rig.run.state == "suspended", rig.run.failure
+    assert f"test_misuse.py:{line_of(asks_the_network.function, 'await client.get')}" in reason
+    assert "open network connections" in reason
+
+
+def test_a_loop_refuses_whatever_asyncio_knows() -> None:
+    """Nothing that a later Python adds may fall through to a bare NotImplementedError unseen."""
+    from headrace.durable.loop import WorkflowLoop
+
+    unknown = {
+        "set_debug", "set_exception_handler", "default_exception_handler", "set_task_factory", "set_default_executor",
+        "shutdown_default_executor",
+    }  # fmt: skip
+    theirs = {name for name in vars(asyncio.AbstractEventLoop) if not name.startswith("_")}
+    assert theirs - vars(WorkflowLoop).keys() <= unknown
+
+
+@workflow
 async def bad_result() -> object:
     return {"fine": 1, "not": [object()]}
 
@@ -236,6 +310,9 @@ def test_values_that_cannot_be_stored_are_named() -> None:
     failure = CodeRig(too_many).run.failure
     assert failure is not None
     assert failure.type == "TypeError"
+    assert failure.message == "task double(n): too many positional arguments"
+    assert "test_misuse.py" in failure.traceback
+    assert "headrace/durable" not in failure.traceback, "where it was noticed is of no interest"
 
 
 def test_a_sync_workflow_is_refused() -> None:

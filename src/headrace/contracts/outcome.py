@@ -24,6 +24,8 @@ TRACEBACK_CHARS_MAX = 32_768
 
 _OUR_FOLDER = str(Path(__file__).parents[1]) + "/"
 _TEST_KIT = _OUR_FOLDER + "testing/"  # its functions are called as a user's are
+_NOT_THEIRS = (_OUR_FOLDER, str(Path(traceback.__file__).parent) + "/")
+"""Ours, and the standard library's."""
 _EXECUTORS = _OUR_FOLDER + "backends/executors/"
 _RUNNER_ENDS = (
     "/asyncio/runners.py",
@@ -95,7 +97,12 @@ def _trim(rendered: traceback.TracebackException, depth: int) -> None:
     start = next((index for index, frame in enumerate(frames) if frame.filename.startswith(_EXECUTORS)), 0)
     while start < len(frames) and _is_machinery(frames[start].filename):
         start += 1
-    rendered.stack = traceback.StackSummary.from_list(frames[start:])
+    # Where in Headrace a user's call was refused is of no interest either; what the user's own code called is.
+    end = len(frames)
+    own = [index for index in range(start, end) if not frames[index].filename.startswith(_NOT_THEIRS)]
+    if own:
+        end = next((index for index in range(own[-1] + 1, end) if _is_machinery(frames[index].filename)), end)
+    rendered.stack = traceback.StackSummary.from_list(frames[start:end])
     if depth > 50:  # a longer chain is shown as it is
         return
     for chained in (rendered.__cause__, rendered.__context__, *(getattr(rendered, "exceptions", None) or ())):

@@ -316,6 +316,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if isinstance(error, BaseException) and run is not None and not run.replaying and run.diverged is None:
             logger.warning("workflow code raised, and nobody awaited it", exc_info=error)
 
+    def get_task_factory(self) -> None:
+        """None: tasks are the loop's own."""
+
+    def get_exception_handler(self) -> None:
+        """None: the loop's own."""
+
     async def shutdown_asyncgens(self) -> None:
         pass
 
@@ -333,33 +339,31 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def run_in_executor(self, *_args: object) -> NoReturn:  # type: ignore[override]
         self._refuse("use threads (asyncio.to_thread, run_in_executor)")
 
-    def getaddrinfo(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("look up network names")
 
-    def create_connection(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("open network connections")
+def _refusing(what: str) -> Callable[..., NoReturn]:
+    def refuse(self: WorkflowLoop, *_args: object, **_options: object) -> NoReturn:
+        self._refuse(what)
 
-    def create_datagram_endpoint(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("open network connections")
+    return refuse
 
-    def create_server(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("open network connections")
 
-    def create_unix_connection(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("open network connections")
+_CONNECT, _WAIT = "open network connections", "wait for files or sockets"
+_REFUSED = {
+    **dict.fromkeys(("getaddrinfo", "getnameinfo"), "look up network names"),
+    **dict.fromkeys(("create_connection", "create_datagram_endpoint", "create_server", "start_tls"), _CONNECT),
+    **dict.fromkeys(("create_unix_connection", "create_unix_server", "connect_accepted_socket"), _CONNECT),
+    **dict.fromkeys(("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall"), _CONNECT),
+    **dict.fromkeys(("sock_sendto", "sock_connect", "sock_accept", "sock_sendfile", "sendfile"), _CONNECT),
+    **dict.fromkeys(("subprocess_exec", "subprocess_shell"), "start processes"),
+    **dict.fromkeys(("connect_read_pipe", "connect_write_pipe", "add_reader", "add_writer"), _WAIT),
+    **dict.fromkeys(("remove_reader", "remove_writer"), _WAIT),
+    **dict.fromkeys(("add_signal_handler", "remove_signal_handler"), "handle operating system signals"),
+    **dict.fromkeys(("run_forever", "run_until_complete", "stop"), "run an event loop"),
+}
+"""What asyncio's loops can do, and a replay could not repeat."""
 
-    def subprocess_exec(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("start processes")
-
-    def subprocess_shell(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("start processes")
-
-    def add_reader(self, *_args: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("wait for files or sockets")
-
-    def add_signal_handler(self, *_args: object) -> NoReturn:  # type: ignore[override]
-        self._refuse("handle operating system signals")
-
+for _name, _what in _REFUSED.items():
+    setattr(WorkflowLoop, _name, _refusing(_what))
 
 _CHANGES = ("call_soon", "call_at", "create_future", "create_task")
 

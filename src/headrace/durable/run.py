@@ -142,6 +142,7 @@ class CodeRun(Run):
         "diverged_at",
         "early",
         "finished",
+        "forgotten",
         "futures",
         "handler_error",
         "handlers",
@@ -231,6 +232,8 @@ class CodeRun(Run):
         self.watched: dict[int, tuple[Any, Any, Place]] = {}
         """Calls that nobody has awaited yet, by number."""
         self.call_count = 0
+        self.forgotten: tuple[str, Place] | None = None
+        """The first coroutine that the code has dropped without awaiting it."""
         self.ledgers: dict[str, dict[str, Any]] = {}
         """What stands where in the run's sagas, as of now; the memo has it once the event is folded."""
         self.spoiled = False
@@ -437,4 +440,18 @@ def calling_place(depth: int = 1) -> Place:
         if package is None and not name.startswith(_BETWEEN):
             package = Place(name, frame.f_lineno)
         frame = frame.f_back
-    return package or Place("", 0)
+    return _standing_place() or package or Place("", 0)
+
+
+def _standing_place() -> Place | None:
+    """Where the main code stands: a library that it awaits may be asking, in a task of its own."""
+    loop: Any = asyncio.events._get_running_loop()
+    main = getattr(getattr(loop, "owner", None), "main", None)
+    at: Any = None if main is None else main.get_coro()
+    found: Place | None = None
+    while at is not None:
+        frame = getattr(at, "cr_frame", None)
+        if frame is not None and not is_between(frame.f_code.co_filename):
+            found = Place(frame.f_code.co_filename, frame.f_lineno)
+        at = getattr(at, "cr_await", None)
+    return found

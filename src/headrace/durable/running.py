@@ -143,11 +143,10 @@ def _finish(run: CodeRun) -> None:
         return
     if run.handler_error is not None:
         error = run.handler_error
-    if error is None:
-        forgotten = _never_awaited(run)
-        if forgotten is not None:
-            error = forgotten
-    if error is None:
+    forgotten = _never_awaited(run)
+    if error is None and forgotten is not None:
+        run.finish_with(RunState.FAILED, failure=ev.Failure("NeverAwaited", forgotten, ("HeadraceError", "Exception")))
+    elif error is None:
         try:
             output = plain(main.result(), "the workflow returned a value that")
         except Exception as problem:
@@ -161,6 +160,8 @@ def _finish(run: CodeRun) -> None:
     else:
         failed_task = error.task if isinstance(error, TaskFailed) else None
         failure = failure_of(error)
+        if forgotten is not None and isinstance(error, TypeError | AttributeError) and "coroutine" in failure.message:
+            failure = msgspec.structs.replace(failure, message=f"{failure.message}; {forgotten}")
         if isinstance(error, TaskFailed | ChildFailed) and isinstance(error.failure, ev.Failure):
             failure = error.failure
         run.finish_with(RunState.FAILED, failure=failure, failed_task=failed_task)
@@ -199,20 +200,20 @@ def _raised_at(error: BaseException) -> str:
     return place
 
 
-def _never_awaited(run: CodeRun) -> HeadraceError | None:
+def _never_awaited(run: CodeRun) -> str | None:
+    """What was called and did not run, and the remedy: a task, a child, or any other coroutine."""
+    found = run.forgotten
     for coroutine, called, place in run.watched.values():
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
-            name = called if isinstance(called, str) else called.name
-            return NotDeterministicCall(
-                f"{name} was called at {place} but never awaited: it did not run",
-                hint="write `await` before the call, or give it to asyncio.create_task or gather",
-            )
-    return None
-
-
-class NotDeterministicCall(HeadraceError):
-    """A call of a task whose result nobody awaited."""
+            found = (called if isinstance(called, str) else called.name, place)
+            break
+    if found is None:
+        return None
+    return (
+        f"{found[0]} was called at {found[1]} but never awaited: it did not run\n"
+        "  hint: write `await` before the call, or give it to asyncio.create_task or gather"
+    )
 
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -70,6 +71,7 @@ def _install_all() -> None:
     _replace(uuid, "uuid4", _uuid(uuid.uuid4))
     _replace(uuid, "uuid1", _uuid(uuid.uuid1))
     _replace(os, "urandom", _urandom(os.urandom))
+    _install_notice()
     _replace(asyncio, "as_completed", _as_completed(asyncio.as_completed))
     _replace(time, "sleep", _refusing(time.sleep, "time.sleep", "use `await asyncio.sleep(...)`: it is durable"))
     work = "move it into a @task function and await that"
@@ -79,6 +81,22 @@ def _install_all() -> None:
     _refuse_method(socket.socket, "__init__", "a socket", work)
     _refuse_method(threading.Thread, "start", "a thread", work)
     _refuse_method(subprocess.Popen, "__init__", "a process", work)
+
+
+def _install_notice() -> None:
+    """A coroutine that is dropped without having been awaited is a mistake: in workflow code nobody reads warnings."""
+    warn: Callable[[Any], None] | None = getattr(warnings, "_warn_unawaited_coroutine", None)
+    if warn is None:
+        return
+
+    def notice(coroutine: Any) -> None:
+        run = run_or_none()
+        if run is None or run.read_only:
+            warn(coroutine)
+        elif run.forgotten is None:
+            run.forgotten = (coroutine.__name__, calling_place())
+
+    warnings._warn_unawaited_coroutine = notice  # type: ignore[attr-defined]
 
 
 def _install_clocks() -> None:

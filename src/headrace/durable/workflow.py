@@ -282,7 +282,10 @@ class KnownTask:
         if not kwargs and len(args) == shape.positional:
             given = dict(zip(shape.parameters, args))  # noqa: B905 - the lengths are the same
         else:
-            given = dict(shape.signature.bind(*args, **kwargs).arguments)
+            try:
+                given = dict(shape.signature.bind(*args, **kwargs).arguments)
+            except TypeError as error:
+                raise TypeError(f"task {self.name}({', '.join(shape.signature.parameters)}): {error}") from None
         for name, value in given.items():
             if type(value) not in _SCALARS:
                 given[name] = plain(value, f"argument {name!r} of {self.name}")
