@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.timeout(600)
+
 WAITS = """
 import asyncio
 
@@ -70,7 +72,7 @@ def waiting(work):
         env=work.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -118,8 +118,9 @@ def picture(view: RunView, branches: dict[str, str], size: tuple[int, int], rema
         head = Text.assemble(
             (view.workflow, "bold"),
             f"  {view.state}",
-            (f"  {done_count(view):,} of {len(view.tasks):,} tasks", DIM),
+            (f"  {_how_far(view)}", DIM),
             (f"  {span(time.time() - view.created_at)}", DIM),
+            (f"  {' '.join(view.details.split())}" if view.details else "", ""),
         )
         lines.insert(0, head)
     lines = lines[: max(1, height - 1 - len(remarks))]
@@ -127,6 +128,15 @@ def picture(view: RunView, branches: dict[str, str], size: tuple[int, int], rema
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(*lines)
+
+
+def _how_far(view: RunView) -> str:
+    """Tasks that have ended. How many there will be is known of a graph only."""
+    done, total = done_count(view), len(view.tasks)
+    if view.kind == "graph":
+        return f"{done:,} of {total:,} tasks"
+    under_way = f", {total - done:,} under way" if total > done else ""
+    return f"{done:,} task{'' if done == 1 else 's'} done{under_way}"
 
 
 class _Lines:

@@ -150,6 +150,14 @@ def _match(run: CodeRun, event: ev.Event) -> None:
 
 
 def _missing(run: CodeRun, event: ev.Event) -> None:
+    asked = next((command for command in run.commands if command.wanted is None or command.wanted()), None)
+    if asked is not None:  # what the code does instead says more than what it waits for
+        run.diverge(
+            f"event {run.seq + 1}: the history has {describe(event)}, but the code now asks for "
+            f"{_command_text(asked)} at {asked.place}, after {describe(run.last_stimulus)}",
+            asked.place,
+        )
+        return
     run.diverge(
         f"event {run.seq + 1}: the history has {describe(event)}, but the code has not asked for it; "
         f"it waits for {', '.join(_waiting(run)) or 'nothing'} after {describe(run.last_stimulus)}"
