@@ -196,3 +196,39 @@ def test_a_bar_shows_what_failed():
     line = drawn(view_of({"m": TaskView(state="running", items=items)}))[1]
     assert "━" * 24 in line
     assert "6/12  2 running  1 failed" in line
+
+
+CODE = """\
+from headrace import set_details, task, wait_for_signal, workflow
+
+
+@task
+async def charge() -> str:
+    return "paid"
+
+
+@workflow
+async def place() -> str:
+    await charge()
+    set_details("waits for the parcel")
+    return await wait_for_signal("delivered")
+"""
+
+
+def test_code_shows_what_it_waits_for_and_ctrl_c_leaves_it(cli):
+    cli.write("orders.py", CODE)
+    terminal = Terminal(cli, "run", "orders.py:place")
+    terminal.read_until("1 task done")
+    terminal.read_until("waits for the parcel")
+    os.write(terminal.fd, b"\x03")
+    assert terminal.finish() == 130
+    assert "place interrupted after" in CONTROL.sub("", terminal.text)
+    assert cli.json("runs", "signal", "-", "delivered", '"Ada"')["state"] == "succeeded"
+
+
+def test_how_far_code_is_counts_only_what_is_known():
+    shown = RunView(id="r", workflow="w", version="v", state="running", created_at=time.time(), kind="code")
+    shown.tasks = {"a": TaskView(state="succeeded"), "b": TaskView(state="running")}
+    console = Console(width=100, file=io.StringIO(), force_terminal=False)
+    console.print(picture(shown, {}, (100, 30)))
+    assert "1 task done, 1 under way" in console.file.getvalue()

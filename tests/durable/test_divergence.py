@@ -94,6 +94,14 @@ TWO_TASKS = history_of(first, perform("reserve"), perform("charge"))
 TO_THE_END = history_of(first, perform("reserve"), perform("charge"), fire(1), perform("ship"))
 
 
+STARTED = history_of(first, lambda rig: rig.give(inp.Started("reserve", None, 1, rig.now, "n")))
+
+
+async def sleeps_first() -> str:
+    await asyncio.sleep(60)  # sleeps first
+    return await reserve()
+
+
 async def without_charge() -> str:
     await reserve()
     await asyncio.sleep(60)  # without charge
@@ -143,6 +151,7 @@ async def longer() -> str:
 @pytest.mark.parametrize(
     ("stored", "function", "expected", "actual"),
     [
+        (STARTED, sleeps_first, "task.started reserve", f"timer.set 1 at {line('# sleeps first')}"),
         (TWO_TASKS, without_charge, "task.succeeded charge", f"timer.set 1 at {line('# without charge')}"),
         (TWO_TASKS, with_packing_between, "task.succeeded charge", f"at {line('# inserted')}"),
         (TWO_TASKS, other_order, "task.succeeded reserve", f"task charge ({line('# other order')})"),
