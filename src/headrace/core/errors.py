@@ -66,6 +66,17 @@ class InvalidParams(HeadraceError):
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
 
+class InvalidConfiguration(HeadraceError):
+    """The configuration cannot be used. ``problems`` holds everything found; ``more`` were found beyond those."""
+
+    def __init__(self, problems: Sequence[Problem], *, more: int = 0) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems) + max(more, 0)
+        head = f"the configuration has {count} problem{'s' if count != 1 else ''}:"
+        tail = [f"  and {more} more"] if more > 0 else []
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems), *tail]))
+
+
 class UserCodeError(HeadraceError):
     """User code could not be imported or found. ``traceback`` holds the user's own frames, when there are any; ``path``
     the place in the definition that names the code, if known."""

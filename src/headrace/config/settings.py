@@ -1,0 +1,212 @@
+"""Every key of the configuration, declared once: type, bounds, default, meaning, and when a change takes effect.
+
+The reference page, the JSON Schema, the messages about wrong values and ``headrace config show`` are made from this file.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
+"""Where runs are kept unless told otherwise: a file in the working directory."""
+
+
+class Change(enum.StrEnum):
+    """When a changed key takes effect on a node that is up."""
+
+    NOW = "at once"
+    """From the reload on, for runs under way too."""
+    NEW_RUNS = "new runs"
+    """Runs that begin after the reload see it; those under way keep what they began with."""
+    RESTART = "restart"
+    """Not while the node is up: a reload reports it and leaves the old value in force."""
+
+
+def _about(text: str, change: Change = Change.RESTART, *, duration: bool = False, path: bool = False, **more: Any) -> Meta:
+    """What is known of a key besides its type. ``more``: bounds as msgspec knows them, ``default_text`` for a default
+    that is computed, ``secret`` for a value that is never shown."""
+    extra: dict[str, Any] = {"change": change, "duration": duration, "path": path}
+    for name in ("default_text", "secret", "example", "bytes"):
+        if name in more:
+            extra[name] = more.pop(name)
+    return Meta(description=text, extra=extra, **more)
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine process."""
+
+    name: Annotated[
+        str | None,
+        _about(
+            "The node's name. Two processes must not have the same one at the same time: the later one takes over the"
+            " earlier one's runs. With `--nodes N` the processes are called NAME-1 to NAME-N.",
+            default_text="a new one for each process",
+            min_length=1,
+            max_length=100,
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        ),
+    ] = None
+    lease: Annotated[
+        float | None,
+        _about(
+            "How long the runs of a node that is lost wait at most until others take them over.",
+            duration=True,
+            default_text="60s on SQLite, where dead processes are noticed at once; 15s on a database server",
+            ge=1,
+            le=3600,
+        ),
+    ] = None
+    patience: Annotated[
+        float,
+        _about(
+            "How long a store that is full or out of reach is tried again before the node gives up.",
+            Change.NOW,
+            duration=True,
+            ge=0,
+        ),
+    ] = 60.0
+    drain: Annotated[
+        float,
+        _about(
+            "How long attempts under way may take to end when `headrace up` is told to stop. What has not ended by then"
+            " is stopped and tried again by whoever takes its run over.",
+            Change.NOW,
+            duration=True,
+            ge=0,
+        ),
+    ] = 30.0
+
+
+class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How many attempts may be under way at once on one node, by executor."""
+
+    threads: Annotated[
+        int | None,
+        _about(
+            "Python functions in threads.", Change.NOW, default_text="four per core, at most 32", ge=1, le=10_000
+        ),
+    ] = None
+    processes: Annotated[
+        int | None,
+        _about("Python functions in processes.", Change.NOW, default_text="one per core", ge=1, le=10_000),
+    ] = None
+    shells: Annotated[
+        int | None,
+        _about("Shell commands.", Change.NOW, default_text="two per core, at least 4", ge=1, le=10_000),
+    ] = None
+    http: Annotated[int, _about("HTTP requests.", Change.NOW, ge=1, le=100_000)] = 100
+    inline: Annotated[int, _about("Coroutines on the engine's event loop.", Change.NOW, ge=1, le=1_000_000)] = 1_000
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The log of the engine, on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        _about("The least level that is written.", Change.NOW, default_text="info for `headrace up`, else error"),
+    ] = None
+    format: Annotated[
+        Literal["text", "json"],
+        _about("`text` for people, `json` for one JSON object per line.", Change.NOW),
+    ] = "text"
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds that protect the node."""
+
+    live_runs: Annotated[
+        int, _about("Runs in memory above which no more are taken over.", Change.NOW, ge=1, le=1_000_000)
+    ] = 5_000
+    abandoned_threads: Annotated[
+        int,
+        _about(
+            "Threads that may still run code of attempts that were cancelled or timed out before new calls are refused.",
+            ge=0,
+            le=100_000,
+        ),
+    ] = 100
+    process_calls: Annotated[
+        int,
+        _about("Calls after which a child process is replaced, so that leaks in tasks stay bounded.", ge=1, le=10**9),
+    ] = 5_000
+    process_memory: Annotated[
+        int | None,
+        _about(
+            "Address space of a child process in bytes; Python itself needs about 200 MiB of it. What allocates more"
+            " gets a `MemoryError`.",
+            bytes=True,
+            default_text="no bound",
+            ge=64 * 1024 * 1024,
+        ),
+    ] = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration, with its defaults."""
+
+    store: Annotated[
+        str,
+        _about(
+            "Where runs are kept: a store URL. A password in it is never shown; better, give the whole URL as a secret.",
+            min_length=1,
+            example="postgresql://headrace@db/jobs",
+        ),
+    ] = STORE_DEFAULT
+    data_dir: Annotated[
+        str | None,
+        _about(
+            "Folder for logs, large values and work folders. Nodes on several hosts need one that they share.",
+            path=True,
+            default_text="beside the database file; without one `.headrace/files`",
+            min_length=1,
+        ),
+    ] = None
+    workflows: Annotated[
+        tuple[str, ...],
+        _about(
+            "Workflow files that `headrace up` serves: files, folders, or patterns such as `flows/**/*.yaml`; of a Python"
+            " file with several workflows, `jobs.py:name`. A file that changes gives its workflow a new version.",
+            Change.NEW_RUNS,
+            path=True,
+            example=["flows", "jobs.py"],
+        ),
+    ] = ()
+    env_allow: Annotated[
+        tuple[str, ...],
+        _about("Environment variables that shell tasks inherit beyond the usual few.", Change.NEW_RUNS),
+    ] = ()
+    retention: Annotated[
+        float | None,
+        _about(
+            "Runs that ended longer ago are deleted, with their histories and logs.",
+            Change.NOW,
+            duration=True,
+            default_text="runs are kept for ever",
+            ge=0,
+        ),
+    ] = None
+    codec: Annotated[
+        tuple[str, ...],
+        _about(
+            "What seals payloads on their way to the store, in order: `compression`, `encryption`, or"
+            " `module:attribute` for one of your own.",
+            example=["compression", "encryption"],
+        ),
+    ] = ()
+    encryption_keys: Annotated[
+        str | None,
+        _about(
+            "Keys of the codec `encryption`: `id:base64`, separated by commas, the active one last.",
+            secret=True,
+            default_text="the variable `HEADRACE_KEYS`",
+            min_length=1,
+        ),
+    ] = None
+    node: NodeSettings = NodeSettings()
+    slots: SlotSettings = SlotSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
