@@ -27,6 +27,10 @@ from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client, Definition, Workflow
 from headrace.contracts.broker import Broker, BrokerHealth
+from headrace.config.changes import Reloaded, compare
+from headrace.config.codecs import codecs_of
+from headrace.config.load import load as load_configuration
+from headrace.config.settings import STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
@@ -45,12 +49,9 @@ from headrace.engine.live import Binding
 from headrace.engine.node import Node, NodeOptions
 from headrace.engine.replayer import suspend_misfits
 
-STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
-"""Where runs are kept unless told otherwise: a file in the working directory."""
-
 POLL_SECONDS = 2.0
-INLINE_SLOTS = 1_000
-HTTP_SLOTS = 100
+_SLOTS = SlotSettings()
+_LIMITS = LimitSettings()
 
 
 class Headrace(Client):
@@ -63,10 +64,11 @@ class Headrace(Client):
     among them those a crashed process left behind. ``execute``: False makes an engine that creates and commands runs but
     starts no tasks; another process carries them out. ``threads``, ``processes``, ``shells``: attempts of each sort under
     way at once (default: four per core and at most 32; one per core; two per core and at least four). ``env_allow``:
-    environment variables that shell tasks inherit beyond the usual few. ``data_dir``: folder for logs, large values and
-    work folders (default: beside the database). ``lease_seconds``: default 60 on SQLite and in memory, 15 on a database
-    server. ``node``, ``patience_seconds``, ``retention_seconds``: see :class:`~headrace.engine.node.NodeOptions`.
-    ``codec``: what seals payloads on their way to the store and the artifacts, such as
+    environment variables that shell tasks inherit beyond the usual few. ``inline``, ``http``: slots of coroutines and of
+    HTTP requests. ``limits``: see :class:`~headrace.config.settings.LimitSettings`. ``data_dir``: folder for logs, large
+    values and work folders (default: beside the database). ``lease_seconds``: default 60 on SQLite and in memory, 15 on a
+    database server. ``node``, ``patience_seconds``, ``retention_seconds``: see
+    :class:`~headrace.engine.node.NodeOptions`. ``codec``: what seals payloads on their way to the store and the artifacts, such as
     ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that arguments and results
     may have, for the whole process. ``now``: the clock, in seconds since the epoch. ``check_replay``: on entering, replay
     every run of workflow code that waits; those whose code no longer fits are suspended with the reason.
@@ -76,8 +78,9 @@ class Headrace(Client):
     :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
     ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
 
-    One instance per event loop; entering starts the engine, leaving stops it: attempts under way get
-    ``drain_seconds`` to end, the rest is interrupted and goes on at the next start.
+    :meth:`configured` makes one that goes by a configuration. One instance per event loop; entering starts the engine,
+    leaving stops it: attempts under way get ``drain_seconds`` to end, the rest is interrupted and goes on at the next
+    start.
     """
 
     def __init__(
@@ -90,6 +93,9 @@ class Headrace(Client):
         threads: int | None = None,
         processes: int | None = None,
         shells: int | None = None,
+        inline: int = _SLOTS.inline,
+        http: int = _SLOTS.http,
+        limits: LimitSettings = _LIMITS,
         env_allow: tuple[str, ...] = (),
         data_dir: str | Path | None = None,
         node: str | None = None,
@@ -113,6 +119,16 @@ class Headrace(Client):
         if codec is not None:
             seal = Seal(list(codec) if isinstance(codec, Sequence) else [codec])
             self.store = cast("Store", CodedStore(self.store, seal))
+        self.settings = Settings(
+            store=store if isinstance(store, str) else self.store.url,
+            data_dir=None if data_dir is None else str(data_dir),
+            env_allow=env_allow,
+            retention=retention_seconds,
+            node=NodeSettings(name=node, lease=lease_seconds, patience=patience_seconds, drain=drain_seconds),
+            slots=SlotSettings(threads=threads, processes=processes, shells=shells, inline=inline, http=http),
+            limits=limits,
+        )
+        """What the engine goes by now; :meth:`reload` changes it."""
         self.drain_seconds = drain_seconds
         self._execute = execute
         self._check_replay = check_replay
@@ -123,20 +139,18 @@ class Headrace(Client):
         self._data_dir = Path(data_dir) if data_dir is not None else _data_dir_of(self.store)
         self._logs = FileLogs(self._data_dir / "logs")
         self.kinds: TaskKinds = load_task_kinds()
-        cores = os.cpu_count() or 1
-        thread = ThreadExecutor(threads)
-        process = ProcessExecutor(processes)
-        self._executors: dict[str, Executor] = {"inline": InlineExecutor(), "thread": thread, "process": process}
+        slots = _slots_of(self.settings.slots)
+        self._threads = ThreadExecutor(slots["thread"], abandoned_max=limits.abandoned_threads)
+        self._processes = ProcessExecutor(
+            slots["process"], calls_per_process=limits.process_calls, memory_bytes_max=limits.process_memory
+        )
+        self._executors: dict[str, Executor] = {
+            "inline": InlineExecutor(),
+            "thread": self._threads,
+            "process": self._processes,
+        }
         if hasattr(self.store, "transact"):
             self._executors[DATABASE] = DatabaseExecutor(self._transact)
-        slots = {
-            DATABASE: 1,
-            "inline": INLINE_SLOTS,
-            "thread": thread.threads_max,
-            "process": process.processes_max,
-            "shell": shells or max(4, 2 * cores),
-            "http": HTTP_SLOTS,
-        }
         options = NodeOptions(
             node=node,
             lease_seconds=lease_seconds or _lease_seconds_of(self.store),
@@ -145,6 +159,7 @@ class Headrace(Client):
             patience_seconds=patience_seconds,
             retention_seconds=retention_seconds,
             poll_seconds=poll_seconds,
+            live_runs_max=limits.live_runs,
         )
         self.node_options = options
         artifacts = FileArtifacts(self._data_dir / "artifacts", seal)
@@ -160,6 +175,62 @@ class Headrace(Client):
         )
         engine.library.give_functions = self._functions.update
         super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
+
+    @classmethod
+    def configured(cls, settings: Settings | None = None, **overrides: Any) -> Self:
+        """An engine that goes by a configuration: by default the one of the working directory and the environment (see
+        :func:`headrace.config.load.load`). ``overrides`` are arguments of the constructor and win. Workflow files that
+        the configuration names are not loaded: see :meth:`register`. Raises :class:`InvalidConfiguration`."""
+        if settings is None:
+            settings = load_configuration().settings
+        arguments: dict[str, Any] = {
+            "store": settings.store,
+            "threads": settings.slots.threads,
+            "processes": settings.slots.processes,
+            "shells": settings.slots.shells,
+            "inline": settings.slots.inline,
+            "http": settings.slots.http,
+            "limits": settings.limits,
+            "env_allow": settings.env_allow,
+            "data_dir": settings.data_dir,
+            "node": settings.node.name,
+            "lease_seconds": settings.node.lease,
+            "patience_seconds": settings.node.patience,
+            "retention_seconds": settings.retention,
+            "drain_seconds": settings.node.drain,
+            "codec": codecs_of(settings),
+        }
+        made = cls(**{**arguments, **overrides})
+        made.settings = settings
+        return made
+
+    async def reload(self, settings: Settings) -> Reloaded:
+        """Go by other settings from now on, as far as an engine can while it runs; the rest is reported and stays as it
+        was. More slots are used at once; with fewer, attempts under way end and nothing new starts until enough have.
+        Safe to call at any time, on the engine's event loop."""
+        done = compare(self.settings, settings)
+        new = done.in_force
+        self.settings = new
+        slots = _slots_of(new.slots)
+        self._threads.resize(slots["thread"])
+        self._processes.resize(slots["process"])
+        self._node.reconfigure(
+            slots=slots,
+            patience_seconds=new.node.patience,
+            retention_seconds=new.retention,
+            live_runs_max=new.limits.live_runs,
+        )
+        self.drain_seconds = new.node.drain
+        if self._env_allow != new.env_allow:
+            self._env_allow = new.env_allow
+            self._node.library.forget_bindings()
+        return done
+
+    def forget_code(self) -> None:
+        """Look for the functions of workflows anew: runs that begin from now on see code that was changed. Runs in memory
+        keep theirs, except for functions in processes."""
+        self._node.library.forget_bindings()
+        self._processes.renew()
 
     async def __aenter__(self) -> Self:
         """Open the store and start the engine. Raises :class:`StoreError` with what is wrong and what to do."""
@@ -211,6 +282,16 @@ class Headrace(Client):
     def broker_health(self) -> BrokerHealth:
         """Whether wake-ups from other hosts come at once."""
         return self._node.waker.broker.health()
+
+    @property
+    def node_id(self) -> str:
+        """This engine's name among the nodes."""
+        return self._node.id
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """Attempts that may be under way at once, by executor."""
+        return {name: number for name, number in self._node.options.slots.items() if name != DATABASE}
 
     @property
     def data_dir(self) -> Path:
@@ -331,6 +412,19 @@ def make_plan(spec: AnySpec, version: str) -> Plan | CodePlan:
 
         return CodePlan(spec, version, CODE_BRAIN)
     return graph_plan(spec, version)
+
+
+def _slots_of(settings: SlotSettings) -> dict[str, int]:
+    """Attempts under way at once, by executor."""
+    cores = os.cpu_count() or 1
+    return {
+        DATABASE: 1,
+        "inline": settings.inline,
+        "thread": settings.threads or min(32, 4 * cores),
+        "process": settings.processes or cores,
+        "shell": settings.shells or max(4, 2 * cores),
+        "http": settings.http,
+    }
 
 
 def _lease_seconds_of(store: Store) -> float:

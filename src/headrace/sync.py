@@ -17,6 +17,8 @@ from headrace.assembly import STORE_DEFAULT
 from headrace.assembly import Headrace as AsyncHeadrace
 from headrace.client.client import Workflow
 from headrace.client.handle import RunHandle as AsyncRunHandle
+from headrace.config.changes import Reloaded
+from headrace.config.settings import Settings
 from headrace.contracts.execution import LogEntry
 from headrace.contracts.store import RunRow, Store
 from headrace.core.errors import EngineStopped
@@ -112,6 +114,10 @@ class Headrace:
     def logs(self, run_id: str, task: str | None = None) -> list[LogEntry]:
         """The text output of a run's attempts."""
         return self._call(self._inner.logs(run_id, task))
+
+    def reload(self, settings: Settings) -> Reloaded:
+        """Go by other settings from now on. See :meth:`headrace.Headrace.reload`."""
+        return self._call(self._inner.reload(settings))
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of the asynchronous client on the engine's loop and wait for it."""

@@ -210,4 +210,4 @@ def test_help_imports_neither_the_engine_nor_what_draws(cli):
 def test_the_log_can_be_asked_for(work):
     assert "headrace" not in work("run", "good.yaml", "-q").stderr
     refused = work("run", "good.yaml", env={"HEADRACE_LOG": "loud"}, expect=2)
-    assert "levels are debug, info, warning, error" in refused.stderr
+    assert "HEADRACE_LOG: log.level: expected one of debug, info, warning, error, not 'loud'" in refused.stderr

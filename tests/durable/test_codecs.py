@@ -282,8 +282,12 @@ def test_artifacts_are_sealed_and_need_the_codec(tmp_path: Path) -> None:
         artifacts.get("0" * 64)
 
 
-def test_the_command_line_takes_a_codec_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace.cli.codec import codec_from_environment
+def test_a_codec_is_taken_from_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headrace.config.codecs import codecs_of
+    from headrace.config.load import load
+
+    def codec_from_environment() -> Any:
+        return codecs_of(load().settings)
 
     (tmp_path / "our_keys.py").write_text(
         "from headrace import Compression, Encryption\n"

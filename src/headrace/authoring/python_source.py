@@ -27,10 +27,25 @@ def load_python(source: str | Path) -> Loaded:
     :class:`UserCodeError` with the user's own frames, and :class:`InvalidDefinition`.
     """
     path, name = _split(str(source))
+    module = _loaded_module(path)
+    return _loaded(_choose(_workflows(module), module, path, name), path)
+
+
+def load_all_python(path: Path, *, may_be_none: bool = False) -> list[Loaded]:
+    """Every workflow that a file defines, in order; imported ones are not among them. Raises like :func:`load_python`;
+    with ``may_be_none`` a file without workflows is none."""
+    module = _loaded_module(path)
+    own = _own(_workflows(module), module)
+    if not own and not may_be_none:
+        _choose({}, module, path, None)
+    return [_loaded(found, path) for found in {id(found): found for found in own.values()}.values()]
+
+
+def _loaded_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise NotFound(f"there is no file {str(path)!r}")
     try:
-        module = _run(path)
+        return _run(path)
     except InvalidDefinition:
         raise
     except BaseException as error:
@@ -40,7 +55,9 @@ def load_python(source: str | Path) -> Loaded:
         raise UserCodeError(
             f"{path} cannot be loaded: {type(error).__name__}: {error}", hint=_hint(error), traceback=text
         ) from error
-    found = _choose(_workflows(module), module, path, name)
+
+
+def _loaded(found: Any, path: Path) -> Loaded:
     return Loaded(
         spec=found.spec,
         source=str(path),
@@ -128,6 +145,15 @@ def _workflows(module: ModuleType) -> dict[str, Any]:
     }
 
 
+def _own(workflows: dict[str, Any], module: ModuleType) -> dict[str, Any]:
+    """Code that the file only imports, to start it as a child, is not what it defines."""
+    return {
+        variable: found
+        for variable, found in workflows.items()
+        if isinstance(found, Dag) or found.__module__ == module.__name__
+    }
+
+
 def _choose(workflows: dict[str, Any], module: ModuleType, path: Path, name: str | None) -> Any:
     if name is not None:
         for variable, found in workflows.items():
@@ -135,12 +161,7 @@ def _choose(workflows: dict[str, Any], module: ModuleType, path: Path, name: str
                 return found
         hint = did_you_mean(name, workflows, what="workflows")
         raise NotFound(f"{path} defines no workflow {name!r}", hint=hint)
-    # Code that the file only imports, to start it as a child, is not what it defines.
-    dags = {
-        variable: found
-        for variable, found in workflows.items()
-        if isinstance(found, Dag) or found.__module__ == module.__name__
-    }
+    dags = _own(workflows, module)
     distinct: dict[int, Any] = {id(found): found for found in dags.values()}
     if len(distinct) == 1:
         return next(iter(distinct.values()))

@@ -14,7 +14,7 @@ _EXIT_CODES = (
 
 def build_app() -> typer.Typer:
     """The command line as a typer application."""
-    from headrace.cli import check, define, replay, run, runs
+    from headrace.cli import check, config, define, replay, run, runs, up
 
     app = typer.Typer(
         help=_HELP,
@@ -26,6 +26,8 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     app.command("run")(run.run)
+    app.command("up")(up.up)
+    app.add_typer(config.build_app(), name="config")
     app.add_typer(runs.build_app(), name="runs")
     for command in (define.validate, define.graph, define.workflows, define.schema):
         app.command(command.__name__)(command)
@@ -37,6 +39,12 @@ def build_app() -> typer.Typer:
 
 
 def _root(
+    config: str | None = typer.Option(
+        None,
+        "--config",
+        metavar="FILE",
+        help="The configuration file, for every command. [env: HEADRACE_CONFIG]",
+    ),
     show_version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> int | None:
     if show_version:
@@ -44,4 +52,10 @@ def _root(
 
         version()
         raise typer.Exit
+    if config is not None:
+        import os
+        from pathlib import Path
+
+        # For this process and those it starts, wherever they work.
+        os.environ["HEADRACE_CONFIG"] = str(Path(config).absolute())
     return None

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from headrace.assembly import Headrace
-from headrace.cli.codec import codec_from_environment
-from headrace.cli.interceptors import interceptors_from_environment
-from headrace.cli.options import BROKER_VARIABLE, Session
+from headrace.cli.options import Session
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import RunId
 
@@ -26,15 +23,7 @@ store is mended; an engine that nobody watches tries for longer."""
 async def engine(session: Session, *, execute: bool = True, must_exist: bool = False) -> AsyncGenerator[Headrace]:
     """An engine for as long as the command runs. It takes over no runs but those it is told to; without ``execute`` it
     starts no tasks either. ``must_exist``: do not make a new store."""
-    headrace = Headrace(
-        session.store,
-        adopt=False,
-        execute=execute,
-        patience_seconds=PATIENCE_SECONDS,
-        broker=os.environ.get(BROKER_VARIABLE) or None,
-        codec=codec_from_environment(),
-        interceptors=interceptors_from_environment(),
-    )
+    headrace = _headrace(session, execute=execute)
     if must_exist:
         require_store(headrace)
     async with headrace:
@@ -44,18 +33,28 @@ async def engine(session: Session, *, execute: bool = True, must_exist: bool = F
 @asynccontextmanager
 async def reader(session: Session) -> AsyncGenerator[Headrace]:
     """Only the store, without an engine: nothing is written, no store is made."""
-    headrace = Headrace(
-        session.store,
-        adopt=False,
-        codec=codec_from_environment(),
-        interceptors=interceptors_from_environment(),
-    )
+    headrace = _headrace(session)
     require_store(headrace)
     await headrace.store.open()
     try:
         yield headrace
     finally:
         await headrace.store.close()
+
+
+def _headrace(session: Session, *, execute: bool = True) -> Headrace:
+    """What a command works with: the configuration's, but a passing guest among the nodes. It has a name of its own,
+    and deletes nothing."""
+    return Headrace.configured(
+        session.configuration.settings if session.configuration is not None else None,
+        store=session.store,
+        adopt=False,
+        execute=execute,
+        node=None,
+        patience_seconds=PATIENCE_SECONDS,
+        retention_seconds=None,
+        drain_seconds=0.0,
+    )
 
 
 def require_store(headrace: Headrace) -> None:

@@ -1,13 +1,13 @@
-"""The engine's log on standard error: errors only, unless the user asks for more."""
+"""The engine's log on standard error, as text or as JSON lines: errors only, unless the user asks for more."""
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
-VARIABLE = "HEADRACE_LOG"
-LEVELS = ("debug", "info", "warning", "error")
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -35,9 +35,10 @@ class _Default(logging.Filter):
 class _Line(logging.Formatter):
     """One line per record, its fields behind it. Tracebacks of the engine's own are for level debug."""
 
-    def __init__(self, *, with_traceback: bool) -> None:
+    def __init__(self, *, with_traceback: bool, stamped: bool = False) -> None:
         super().__init__()
         self._with_traceback = with_traceback
+        self._stamped = stamped
 
     def format(self, record: logging.LogRecord) -> str:
         given = {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
@@ -47,9 +48,44 @@ class _Line(logging.Formatter):
         fields = "".join(f" {name}={' '.join(str(value).split())!s}" for name, value in given.items())
         if self._with_traceback:
             line = f"{self.formatTime(record, '%H:%M:%S')} {record.name}: {line}"
-            if record.exc_info:
+            if record.exc_info and record.exc_info[1] is not None:
                 fields += "\n" + self.formatException(record.exc_info)
+        elif self._stamped:
+            line = f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {line}"
         return line + fields
+
+
+class _Json(logging.Formatter):
+    """One JSON object per line: ``time`` (UTC), ``level``, ``logger``, ``message``, then the record's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, Any] = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD_FIELDS:
+                line[f"{name}_" if name in line else name] = value
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = str(record.exc_info[1])
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Node(logging.Filter):
+    """Says in every record which node it is from: several may write to the same place."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "node"):
+            record.node = self._node
+        return True
 
 
 class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]
@@ -60,19 +96,20 @@ class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
-def set_up_logging(*, verbose: bool) -> None:
-    """Send the log to standard error. ``HEADRACE_LOG`` names the least level; ``verbose`` means ``info`` if it does
-    not. Raises :class:`~headrace.core.errors.HeadraceError` for a level there is not."""
-    asked = os.environ.get(VARIABLE, "").strip().lower()
-    name = asked or ("info" if verbose else "warning")
-    if name not in LEVELS:
-        from headrace.core.errors import HeadraceError
-
-        raise HeadraceError(f"{VARIABLE}={name}: there is no such level", hint=f"levels are {', '.join(LEVELS)}")
-    level = logging.getLevelNamesMapping()[name.upper()]
+def set_up_logging(
+    *, level: str | None = None, form: str = "text", verbose: bool = False, stamped: bool = False, node: str = ""
+) -> None:
+    """Send the log to standard error. ``level`` is the least that is written: ``debug``, ``info``, ``warning`` or
+    ``error``; if it is None, ``verbose`` means ``info``, and else errors are written and what explains a long wait.
+    ``form`` is ``text`` or ``json``. ``stamped``: with the time; ``node``: with that name. May be called again: what was
+    set up before is replaced."""
+    number = logging.getLevelNamesMapping()[(level or ("info" if verbose else "warning")).upper()]
     handler = _CurrentStderr()
-    if not asked and not verbose:
+    if not level and not verbose:
         handler.addFilter(_Default())
-    handler.setFormatter(_Line(with_traceback=level <= logging.DEBUG))
-    logging.basicConfig(level=logging.ERROR if level > logging.DEBUG else logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("headrace").setLevel(level)
+    if node:
+        handler.addFilter(_Node(node))
+    text = _Line(with_traceback=number <= logging.DEBUG, stamped=stamped)
+    handler.setFormatter(_Json() if form == "json" else text)
+    logging.basicConfig(level=logging.ERROR if number > logging.DEBUG else logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("headrace").setLevel(number)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Annotated, TextIO
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from headrace.cli.output import Format
+
+if TYPE_CHECKING:
+    from headrace.config.load import Configuration
 
 STORE_VARIABLE = "HEADRACE_STORE"
 BROKER_VARIABLE = "HEADRACE_BROKER"
@@ -18,7 +21,9 @@ STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
 Store = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="URL", help=f"Where runs are kept. [env: {STORE_VARIABLE}; default: {STORE_DEFAULT}]"
+        "--store",
+        metavar="URL",
+        help=f"Where runs are kept. [env: {STORE_VARIABLE}; key: store; default: {STORE_DEFAULT}]",
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
@@ -27,6 +32,18 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what the en
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours. [env: NO_COLOR]")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Go on in the background and print the run's id.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, its first characters, or - for the latest.")]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The configuration file. [env: HEADRACE_CONFIG; default: headrace.toml or headrace.yaml here]",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A key of the configuration, as slots.threads=8; again for more."),
+]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY[=VALUE]", help="A tag; again for more.")]
 
 
@@ -40,6 +57,8 @@ class Session:
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
+    configuration: Configuration | None = field(default=None, repr=False)
+    """What the process goes by; None for commands that need none."""
 
     @property
     def store_option(self) -> str:
@@ -56,12 +75,21 @@ class Session:
 
 
 def session_of(store: str | None, *, quiet: bool = False, verbose: bool = False, no_color: bool = False) -> Session:
-    """Settle the surroundings: option, then environment, then default. Sets logging up."""
+    """Settle the surroundings: option, then environment, then configuration file, then default. Sets logging up."""
     from headrace.cli.logs import set_up_logging
+    from headrace.config.load import load
 
-    set_up_logging(verbose=verbose)
-    url = store or os.environ.get(STORE_VARIABLE) or STORE_DEFAULT
-    return Session(url, store_given=store is not None, quiet=quiet, verbose=verbose, no_color=no_color)
+    configuration = load()
+    log = configuration.settings.log
+    set_up_logging(level=log.level, form=log.format, verbose=verbose)
+    return Session(
+        store or configuration.settings.store,
+        store_given=store is not None,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+        configuration=configuration,
+    )
 
 
 def pairs(given: list[str] | None, option: str, *, bare: str | None = None) -> dict[str, str]:

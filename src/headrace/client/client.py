@@ -324,6 +324,15 @@ class Client:
 
         return create
 
+    async def register(self, workflow: Workflow) -> AnySpec:
+        """Check a definition like :meth:`check` and store it, so that runs of it can be started by its name. Durable on
+        return; storing the same again changes nothing."""
+        spec = await self.check(workflow)
+        found = await self._definition(workflow)
+        node = self._node
+        await node.library.register(spec, source=_lasting(found), now=node.now())
+        return spec
+
     async def check(self, workflow: Workflow) -> AnySpec:
         """Everything that :meth:`run` would refuse a definition for, without starting anything: the graph, the templates,
         the task kinds' settings, the functions. Returns the spec; raises like :meth:`run`."""

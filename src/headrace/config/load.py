@@ -83,11 +83,13 @@ def load(
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     use_environment: bool = True,
+    only_right: bool = False,
 ) -> Configuration:
     """The configuration of this process.
 
     ``named``: a file (default: :func:`find_file`). ``overrides``: ``section.key=value`` texts of the command line.
-    ``use_environment``: False reads the file alone, as ``headrace config check`` does. Raises
+    ``use_environment``: False reads the file alone, as ``headrace config check`` does. ``only_right``: take what is right
+    and leave out what is not, to find the nodes of a configuration that somebody has just broken. Raises
     :class:`InvalidConfiguration` with every problem, and :class:`NotFound`.
     """
     around = os.environ if environment is None else environment
@@ -99,7 +101,7 @@ def load(
         reader.variables()
     for text in overrides:
         reader.override(text)
-    if reader.problems:
+    if reader.problems and not only_right:
         raise InvalidConfiguration(reader.problems[:PROBLEMS_MAX], more=len(reader.problems) - PROBLEMS_MAX)
     settings = settings_of({path: given.value for path, given in reader.given.items()})
     return Configuration(settings=settings, given=reader.given, file=file, watched=tuple(reader.watched))

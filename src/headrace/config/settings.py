@@ -26,7 +26,9 @@ class Change(enum.StrEnum):
     """Not while the node is up: a reload reports it and leaves the old value in force."""
 
 
-def _about(text: str, change: Change = Change.RESTART, *, duration: bool = False, path: bool = False, **more: Any) -> Meta:
+def _about(
+    text: str, change: Change = Change.RESTART, *, duration: bool = False, path: bool = False, **more: Any
+) -> Meta:
     """What is known of a key besides its type. ``more``: bounds as msgspec knows them, ``default_text`` for a default
     that is computed, ``secret`` for a value that is never shown."""
     extra: dict[str, Any] = {"change": change, "duration": duration, "path": path}
@@ -86,9 +88,7 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     threads: Annotated[
         int | None,
-        _about(
-            "Python functions in threads.", Change.NOW, default_text="four per core, at most 32", ge=1, le=10_000
-        ),
+        _about("Python functions in threads.", Change.NOW, default_text="four per core, at most 32", ge=1, le=10_000),
     ] = None
     processes: Annotated[
         int | None,

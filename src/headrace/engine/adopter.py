@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headrace.adopter")
 
 CLAIM_RUNS = 200
-LIVE_RUNS_MAX = 5_000
-"""Runs in memory above which no more are taken over."""
-
 HISTORY_PAGE = 20_000
 FOLD_SLICE = 500
 """Events folded between two turns of the engine's loop: some tens of milliseconds."""
@@ -110,7 +107,7 @@ class Adopter:
         that is ever claimed."""
         node = self._node
         adopted = 0
-        while len(node.live) < LIVE_RUNS_MAX:
+        while len(node.live) < node.options.live_runs_max:
             epoch = node.epoch
             claimed = await self.claim(CLAIM_RUNS)
             if not claimed:

@@ -139,6 +139,14 @@ class Gatekeeper:
                 following.entered += 1
                 self.enter(following)
 
+    def resize(self, gate: Gate, slots: int | None) -> None:
+        """Change how many tickets may be inside of a gate. With more slots those that wait get in at once; with fewer,
+        those inside stay and nobody gets in until enough have left."""
+        gate.slots = slots
+        while (following := gate.next()) is not None:
+            following.entered += 1
+            self.enter(following)
+
     def reopen(self) -> None:
         """Admit again, beginning with those that were held."""
         self.open = True

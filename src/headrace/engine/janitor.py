@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -25,12 +26,23 @@ class Janitor:
         self._catalog = catalog
         self._retention = retention_seconds
         self._delete_logs = delete_logs
+        self._changed = asyncio.Event()
+
+    def keep_for(self, retention_seconds: float | None) -> None:
+        """Change the retention; None keeps runs for ever. What is older is deleted from now on."""
+        self._retention = retention_seconds
+        self._changed.set()
 
     async def serve(self) -> None:
-        """Clean up now and every minute; returns at once when runs are kept for ever."""
-        while self._retention is not None:
-            await self.clean(self._retention)
-            await asyncio.sleep(INTERVAL_SECONDS)
+        """Clean up now, every minute, and when the retention changes; waits for that while runs are kept for ever."""
+        while True:
+            self._changed.clear()
+            retention = self._retention
+            if retention is not None:
+                await self.clean(retention)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if retention is None else INTERVAL_SECONDS):
+                    await self._changed.wait()
 
     async def clean(self, retention_seconds: float) -> int:
         """Delete what ended longer ago than that. Returns the number of runs deleted."""

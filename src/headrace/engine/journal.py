@@ -48,7 +48,8 @@ class Journal:
         """Makes a blob durable; blocks, so it is called on other threads."""
         self._node = node
         self._epoch = epoch
-        self._patience = patience_seconds
+        self.patience_seconds = patience_seconds
+        """How long a commit is tried again; a change holds from the next commit on."""
         self._loop = asyncio.get_running_loop()
         self._events: list[tuple[RunId, int, bytes]] = []
         self._new_runs: list[RunRow] = []
@@ -176,7 +177,7 @@ class Journal:
         return flush, releases
 
     async def _commit(self, flush: Flush, releases: list[Release], blobs: list[bytes]) -> None:
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self.patience_seconds
         tries = 0
         while True:
             try:

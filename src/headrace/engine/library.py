@@ -83,6 +83,11 @@ class Library:
         self._bindings.move_to_end(key)
         return binding
 
+    def forget_bindings(self) -> None:
+        """Bind every version anew when it is next needed: code or surroundings have changed. Live runs hold on to what
+        they have."""
+        self._bindings.clear()
+
     def try_binding(self, spec: AnySpec, source_dir: str | None) -> None:
         """Bind a definition and forget it: raises what :meth:`binding` would. Nothing is stored."""
         self._bind(self._make_plan(spec, "unsaved"), source_dir)

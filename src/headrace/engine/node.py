@@ -70,7 +70,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``adopt``: take over unowned runs. ``slots``: attempts under way at once, by executor. ``patience_seconds``: how long
     an unreachable or full store is retried before the node gives up. ``retention_seconds``: finished runs older than
     this are deleted; None keeps them. ``child_check_seconds``: how often a parked run with open children looks after
-    them, should word of an end have been lost.
+    them, should word of an end have been lost. ``live_runs_max``: runs in memory above which no more are taken over.
     """
 
     node: str | None = None
@@ -82,6 +82,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     poll_seconds: float = 2.0
     retention_seconds: float | None = None
     child_check_seconds: float = 60.0
+    live_runs_max: int = 5_000
 
 
 class Node:
@@ -142,7 +143,7 @@ class Node:
         self.spawn(self.janitor.serve(), "headrace-janitor")
 
     async def _join(self) -> None:
-        info = {"version": 1, "broker": self.waker.broker.url}
+        info = {"version": 1, "broker": self.waker.broker.url, "adopt": self.options.adopt}
         self.epoch = await self.store.join(self.id, self.options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
             self.store,
@@ -188,6 +189,26 @@ class Node:
         self.performer.stop()
         await self.waker.stop()
         await self.store.close()
+
+    def reconfigure(
+        self,
+        *,
+        slots: Mapping[str, int],
+        patience_seconds: float,
+        retention_seconds: float | None,
+        live_runs_max: int,
+    ) -> None:
+        """Go by other options from now on. ``slots``: by executor; those that are not named keep theirs."""
+        self.options = msgspec.structs.replace(
+            self.options,
+            slots={**self.options.slots, **slots},
+            patience_seconds=patience_seconds,
+            retention_seconds=retention_seconds,
+            live_runs_max=live_runs_max,
+        )
+        self.journal.patience_seconds = patience_seconds
+        self.janitor.keep_for(retention_seconds)
+        self.planner.resize(slots)
 
     def abandon(self) -> None:
         """Fall silent as a process that dies does: nothing more is written, nothing is given up. For tests of what

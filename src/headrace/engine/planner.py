@@ -44,9 +44,18 @@ class Planner:
         self._launcher = launcher
         self._now = now
         self._node = node
-        self._slots = slots
+        self._slots = dict(slots)
         self._executor_gates: dict[str, Gate] = {}
         self.gatekeeper = Gatekeeper(self._admitted)
+
+    def resize(self, slots: Mapping[str, int]) -> None:
+        """Change the slots of executors, by name; the others keep theirs. More slots are used at once, fewer let the
+        attempts under way end."""
+        self._slots.update(slots)
+        for name, number in slots.items():
+            gate = self._executor_gates.get(name)
+            if gate is not None:
+                self.gatekeeper.resize(gate, number)
 
     # ---- what becomes ready ------------------------------------------------------------------------------------------
 

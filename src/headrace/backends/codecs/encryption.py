@@ -60,17 +60,22 @@ class Encryption:
     def from_environment(cls, variable: str = "HEADRACE_KEYS") -> Encryption:
         """Keys from an environment variable: ``id:base64`` separated by commas or spaces, the active one last. Raises
         ``ValueError`` for anything else; keys are never part of a message."""
+        return cls.from_text(os.environ.get(variable, ""), variable)
+
+    @classmethod
+    def from_text(cls, text: str, called: str) -> Encryption:
+        """Keys as :meth:`from_environment` reads them, from elsewhere; ``called`` is what messages call the text."""
         keys: dict[str, bytes] = {}
-        for number, part in enumerate(re.split(r"[,\s]+", os.environ.get(variable, "").strip()), 1):
-            key_id, mark, text = part.partition(":")
+        for number, part in enumerate(re.split(r"[,\s]+", text.strip()), 1):
+            key_id, mark, data = part.partition(":")
             try:
-                key = base64.b64decode(text, validate=True)
+                key = base64.b64decode(data, validate=True)
             except binascii.Error:
                 mark = ""
                 key = b""
             if not mark:
                 raise ValueError(
-                    f"{variable}: part {number} is not `id:base64`; a key is made by: "
+                    f"{called}: part {number} is not `id:base64`; a key is made by: "
                     "python -c 'import base64, secrets; print(base64.b64encode(secrets.token_bytes(32)).decode())'"
                 )
             keys[key_id] = key

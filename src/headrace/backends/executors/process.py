@@ -64,6 +64,10 @@ class ProcessExecutor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: list[ProcessWorker] = []
         self._workers: set[ProcessWorker] = set()
+        self._stale: set[ProcessWorker] = set()
+        """Children that may hold old code; each ends after its call."""
+        self._leaving: set[ProcessWorker] = set()
+        """Children that were told to end and have not yet."""
         self._taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._stopped = False
@@ -83,6 +87,25 @@ class ProcessExecutor:
             self._idle, self._workers, self._taken = [], set(), 0
             self._waiting = deque()
         self._stopped = False
+
+    def resize(self, processes_max: int) -> None:
+        """Change the size of the pool. Calls that wait for more get a child at once; of too many children, each ends
+        when its call has."""
+        self.processes_max = processes_max
+        while self._waiting and self._taken < processes_max:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._taken += 1
+                waiter.set_result(None)
+        while self._idle and self._serving() > processes_max:
+            self._retire(self._idle.pop(0))
+
+    def renew(self) -> None:
+        """Replace the children, so that calls from now on see code that was changed; calls under way end in the old
+        ones."""
+        self._stale = set(self._workers)
+        while self._idle:
+            self._retire(self._idle.pop())
 
     async def stop(self) -> None:
         """Kill every child; calls under way end with :class:`EngineStopped`. Idempotent."""
@@ -199,14 +222,25 @@ class ProcessExecutor:
 
     def _give_back(self, worker: ProcessWorker) -> None:
         if worker in self._workers and worker.alive:
-            if worker.calls >= self.calls_per_process or self._stopped:
-                worker.retire()
+            done = worker.calls >= self.calls_per_process or self._stopped or worker in self._stale
+            if done or self._serving() > self.processes_max:
+                self._retire(worker)
             else:
                 self._idle.append(worker)
         self._free_slot()
 
+    def _retire(self, worker: ProcessWorker) -> None:
+        self._leaving.add(worker)
+        worker.retire()
+
+    def _serving(self) -> int:
+        """Children that have a call or wait for one."""
+        if len(self._workers) <= self.processes_max:
+            return len(self._workers)
+        return sum(worker.alive and worker not in self._leaving for worker in self._workers)
+
     def _free_slot(self) -> None:
-        while self._waiting:
+        while self._waiting and self._taken <= self.processes_max:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
@@ -215,5 +249,7 @@ class ProcessExecutor:
 
     def _forget(self, worker: ProcessWorker) -> None:
         self._workers.discard(worker)
+        self._stale.discard(worker)
+        self._leaving.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)

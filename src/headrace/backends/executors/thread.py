@@ -100,6 +100,16 @@ class ThreadExecutor:
         self._active = set()
         self._abandoned = set()
 
+    def resize(self, threads_max: int) -> None:
+        """Change the size of the pool. More threads start with the calls that need them; of too many, each ends when it
+        has nothing to do."""
+        self.threads_max = threads_max
+        while self._threads > threads_max:
+            self._threads -= 1
+            self._queue.put(None)
+        while self._threads < min(threads_max, len(self._active)):  # calls that were queued for want of a thread
+            self._add_thread()
+
     async def stop(self) -> None:
         """Calls under way end with :class:`EngineStopped`; their threads are let go. Idempotent."""
         self._stopped = True
