@@ -58,7 +58,7 @@ format: $(STAMP)  ## format the sources and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-generate: $(STAMP)  ## rewrite what is generated from the code: the state diagrams in the docs
+generate: $(STAMP)  ## rewrite what is generated from the code: state diagrams and configuration keys in the docs
 	@$(BIN)/python docs/generate.py
 
 clean:  ## remove what was built; .venv and the store in .headrace stay

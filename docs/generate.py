@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from headrace.config import describe
 from headrace.core import states
 
 DOCS = Path(__file__).resolve().parent
@@ -19,7 +20,10 @@ PARTS = {
     "reference/states.md": {
         "run diagram": lambda: f"```mermaid\n{states.run_diagram()}```\n",
         "task diagram": lambda: f"```mermaid\n{states.task_diagram()}```\n",
-    }
+    },
+    "reference/configuration.md": {
+        "keys": describe.reference,
+    },
 }
 """Page to the names of its parts and what writes them."""
 

@@ -61,22 +61,23 @@ class Headrace(Client):
 
     ``store``: a store URL (or a :class:`Store`). ``workflows``: definitions whose functions cannot be imported by name
     (closures); give them so that interrupted runs can go on. ``adopt``: take over unfinished runs that nobody owns,
-    among them those a crashed process left behind. ``execute``: False makes an engine that creates and commands runs but
-    starts no tasks; another process carries them out. ``threads``, ``processes``, ``shells``: attempts of each sort under
-    way at once (default: four per core and at most 32; one per core; two per core and at least four). ``env_allow``:
-    environment variables that shell tasks inherit beyond the usual few. ``inline``, ``http``: slots of coroutines and of
-    HTTP requests. ``limits``: see :class:`~headrace.config.settings.LimitSettings`. ``data_dir``: folder for logs, large
-    values and work folders (default: beside the database). ``lease_seconds``: default 60 on SQLite and in memory, 15 on a
-    database server. ``node``, ``patience_seconds``, ``retention_seconds``: see
-    :class:`~headrace.engine.node.NodeOptions`. ``codec``: what seals payloads on their way to the store and the artifacts, such as
-    ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that arguments and results
-    may have, for the whole process. ``now``: the clock, in seconds since the epoch. ``check_replay``: on entering, replay
-    every run of workflow code that waits; those whose code no longer fits are suspended with the reason.
+    among them those a crashed process left behind. ``execute``: False makes an engine that creates and commands runs
+    but starts no tasks; another process carries them out. ``threads``, ``processes``, ``shells``: attempts of each sort
+    under way at once (default: four per core and at most 32; one per core; two per core and at least four).
+    ``env_allow``: environment variables that shell tasks inherit beyond the usual few. ``inline``, ``http``: slots of
+    coroutines and of HTTP requests. ``limits``: see :class:`~headrace.config.settings.LimitSettings`. ``data_dir``:
+    folder for logs, large values and work folders (default: beside the database). ``lease_seconds``: default 60 on
+    SQLite and in memory, 15 on a database server. ``node``, ``patience_seconds``, ``retention_seconds``: see
+    :class:`~headrace.engine.node.NodeOptions`. ``codec``: what seals payloads on their way to the store and the
+    artifacts, such as ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that
+    arguments and results may have, for the whole process. ``now``: the clock, in seconds since the epoch.
+    ``check_replay``: on entering, replay every run of workflow code that waits; those whose code no longer fits are
+    suspended with the reason. ``interceptors``: user code
+    around starts, messages, workflow code and attempts, outermost first; see :class:`~headrace.Interceptor`.
     ``interceptors``: user code around starts, messages, workflow code and attempts, outermost first; see
-    :class:`~headrace.Interceptor`.
-    ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``, ``amqp://``; ``none``) or a
-    :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
-    ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
+    :class:`~headrace.Interceptor`. ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``,
+    ``amqp://``; ``none``) or a :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and
+    NOTIFY on PostgreSQL). ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
 
     :meth:`configured` makes one that goes by a configuration. One instance per event loop; entering starts the engine,
     leaving stops it: attempts under way get ``drain_seconds`` to end, the rest is interrupted and goes on at the next

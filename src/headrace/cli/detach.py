@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.assembly import Headrace
@@ -50,7 +51,7 @@ async def start_detached(session: Session, start: Start, form: Format, *, must_e
     return 0
 
 
-async def _taker(session: Session, run_id: str, nodes: list[str]) -> str | None:
+async def _taker(session: Session, run_id: str, nodes: Sequence[str]) -> str | None:
     """Which of the nodes that are up has taken the run up; None if none does."""
     async with reader(session) as headrace:
         for _ in range(int(TAKEN_SECONDS / LOOK_SECONDS)):
