@@ -29,6 +29,7 @@ from headrace.client.client import Client, Definition, Workflow
 from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
+from headrace.config.interceptors import interceptors_of
 from headrace.config.load import load as load_configuration
 from headrace.config.settings import STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
 from headrace.contracts.codec import PayloadCodec, Seal
@@ -200,6 +201,7 @@ class Headrace(Client):
             "retention_seconds": settings.retention,
             "drain_seconds": settings.node.drain,
             "codec": codecs_of(settings),
+            "interceptors": interceptors_of(settings),
         }
         made = cls(**{**arguments, **overrides})
         made.settings = settings

@@ -206,6 +206,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             min_length=1,
         ),
     ] = None
+    interceptors: Annotated[
+        tuple[str, ...],
+        _about(
+            "User code around starts, messages, workflow code and attempts, outermost first: `module:attribute`, an"
+            " interceptor, a list of them, or what returns one of these.",
+            example=["ourcompany.tracing:interceptors"],
+        ),
+    ] = ()
     node: NodeSettings = NodeSettings()
     slots: SlotSettings = SlotSettings()
     limits: LimitSettings = LimitSettings()
