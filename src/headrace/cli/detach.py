@@ -18,7 +18,7 @@ from headrace.cli.waiting import Start
 from headrace.core.errors import HeadraceError, StoreError
 from headrace.core.states import FINAL_RUN_STATES
 
-TAKEN_SECONDS = 5.0
+TAKEN_SECONDS = 15.0
 """How long a node that is up may take to take a run up. It is rung, so it takes milliseconds unless it is in trouble."""
 
 LOOK_SECONDS = 0.02

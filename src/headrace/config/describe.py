@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from headrace.config.keys import KEYS, SECTIONS, Key, shown, value_of
+from headrace.config.keys import KEYS, SECTIONS, Key, Path, shown, value_of
 from headrace.config.load import Configuration
 from headrace.config.settings import Settings
 from headrace.core.durations import format_duration
@@ -31,16 +31,18 @@ def without_password(url: str) -> str:
     return _PASSWORD_OPTION.sub(rf"\1={HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}", url))
 
 
-def entries(configuration: Configuration, in_force: Settings | None = None) -> list[dict[str, Any]]:
+def entries(
+    configuration: Configuration, in_force: Settings | None = None, secret: Collection[Path] = ()
+) -> list[dict[str, Any]]:
     """Every key with its value, where it comes from, and when a change takes effect. Secrets are not among the values:
     their entry says what they were taken from. ``in_force``: what a running node goes by; keys that differ from the
-    configuration because they need a restart say so."""
+    configuration because they need a restart say so. ``secret``: keys whose value in force was a secret."""
     found: list[dict[str, Any]] = []
     for path, key in KEYS.items():
         value = value_of(in_force or configuration.settings, path)
         given = configuration.given.get(path)
         if value != value_of(configuration.settings, path):
-            hidden = key.is_secret or (given is not None and given.secret is not None)
+            hidden = key.is_secret or path in secret
             plain = HIDDEN if hidden else without_password(value) if key.path == ("store",) else value
             text = HIDDEN if hidden else shown(key, plain)
             found.append(

@@ -80,6 +80,8 @@ class Host:
         self._exit_now = exit_now
         self._status = StatusFile(self.headrace.data_dir, self.headrace.node_id)
         self._started_at = time.time()
+        self._secret = {path for path, given in configuration.given.items() if given.secret is not None}
+        """Keys that were secrets at some time: what was in force then may be in force still."""
         self._last_reload: dict[str, Any] | None = None
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[bool]] = set()
@@ -216,6 +218,7 @@ class Host:
         new = await asyncio.to_thread(self._load)
         done = await self.headrace.reload(new.settings)
         self.configuration = new
+        self._secret |= {path for path, given in new.given.items() if given.secret is not None}
         self._applied(done.in_force)
         read = await self.files.read(done.in_force.workflows, all_again=all_again)
         await self.files.store()
@@ -251,7 +254,7 @@ class Host:
                 "store": self.headrace.store.url,
                 "file": str(self.configuration.file.absolute()) if self.configuration.file else None,
                 "slots": self.headrace.slots,
-                "settings": entries(self.configuration, self.headrace.settings),
+                "settings": entries(self.configuration, self.headrace.settings, self._secret),
                 "workflows": self.files.document(),
                 "reload": self._last_reload,
             }
