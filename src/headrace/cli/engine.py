@@ -23,7 +23,7 @@ store is mended; an engine that nobody watches tries for longer."""
 async def engine(session: Session, *, execute: bool = True, must_exist: bool = False) -> AsyncGenerator[Headrace]:
     """An engine for as long as the command runs. It takes over no runs but those it is told to; without ``execute`` it
     starts no tasks either. ``must_exist``: do not make a new store."""
-    headrace = _headrace(session, execute=execute)
+    headrace = guest(session, execute=execute)
     if must_exist:
         require_store(headrace)
     async with headrace:
@@ -33,7 +33,7 @@ async def engine(session: Session, *, execute: bool = True, must_exist: bool = F
 @asynccontextmanager
 async def reader(session: Session) -> AsyncGenerator[Headrace]:
     """Only the store, without an engine: nothing is written, no store is made."""
-    headrace = _headrace(session)
+    headrace = guest(session)
     require_store(headrace)
     await headrace.store.open()
     try:
@@ -42,7 +42,7 @@ async def reader(session: Session) -> AsyncGenerator[Headrace]:
         await headrace.store.close()
 
 
-def _headrace(session: Session, *, execute: bool = True) -> Headrace:
+def guest(session: Session, *, execute: bool = True) -> Headrace:
     """What a command works with: the configuration's, but a passing guest among the nodes. It has a name of its own,
     and deletes nothing."""
     return Headrace.configured(

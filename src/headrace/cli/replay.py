@@ -91,14 +91,11 @@ def _document(where: str, result: Replayed) -> dict[str, Any]:
 
 async def _of_files(files: list[str], workflow: str | None, session: Session) -> AsyncIterator[tuple[str, Replayed]]:
     """Histories in files, against the given code; against the store's versions if none is given."""
-    from headrace.assembly import Headrace
-    from headrace.cli.engine import reader
-    from headrace.config.interceptors import interceptors_of
-    from headrace.config.load import load
+    from headrace.cli.engine import guest, reader
 
     if workflow is not None and ".py" in workflow:
         # Never opened: it says which tasks can run, and where large values are.
-        headrace = Headrace(session.store, adopt=False, interceptors=interceptors_of(load().settings))
+        headrace = guest(session)
         for file in files:
             yield file, await _of_file(headrace, file, workflow)
         return
