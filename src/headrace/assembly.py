@@ -26,12 +26,12 @@ from headrace.backends.executors.thread import ThreadExecutor
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client, Definition, Workflow
-from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
 from headrace.config.interceptors import interceptors_of
 from headrace.config.load import load as load_configuration
 from headrace.config.settings import STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
+from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
@@ -123,6 +123,7 @@ class Headrace(Client):
             self.store = cast("Store", CodedStore(self.store, seal))
         self.settings = Settings(
             store=store if isinstance(store, str) else self.store.url,
+            broker=broker if isinstance(broker, str) else None,
             data_dir=None if data_dir is None else str(data_dir),
             env_allow=env_allow,
             retention=retention_seconds,
@@ -200,6 +201,7 @@ class Headrace(Client):
             "patience_seconds": settings.node.patience,
             "retention_seconds": settings.retention,
             "drain_seconds": settings.node.drain,
+            "broker": settings.broker,
             "codec": codecs_of(settings),
             "interceptors": interceptors_of(settings),
         }

@@ -244,6 +244,8 @@ def test_a_secret_is_used_and_never_shown(folder, source):
     found = read(environment=environment)
     assert found.settings.store == SECRET
     assert "hunter2" not in json.dumps(describe.entries(found))
+    broker = read(environment={**environment, "HEADRACE_BROKER": "nats://a:hunter2@b"})
+    assert "hunter2" not in json.dumps(describe.entries(broker))
     secret = [path for path, given in found.given.items() if given.secret is not None]
     Path("headrace.toml").unlink()
     before = json.dumps(describe.entries(read(), found.settings, secret))

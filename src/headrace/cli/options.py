@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from headrace.config.load import Configuration
 
 STORE_VARIABLE = "HEADRACE_STORE"
-BROKER_VARIABLE = "HEADRACE_BROKER"
-"""What wakes nodes on other hosts; see :mod:`headrace.backends.brokers`."""
 STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
 
 Store = Annotated[

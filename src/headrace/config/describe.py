@@ -13,6 +13,8 @@ from headrace.core.durations import format_duration
 
 HIDDEN = "***"
 
+_URLS = (("store",), ("broker",))
+
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^@/]*(?=@)")
 _PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*")
 
@@ -43,7 +45,7 @@ def entries(
         given = configuration.given.get(path)
         if value != value_of(configuration.settings, path):
             hidden = key.is_secret or path in secret
-            plain = HIDDEN if hidden else without_password(value) if key.path == ("store",) else value
+            plain = HIDDEN if hidden else without_password(value) if path in _URLS and value else value
             text = HIDDEN if hidden else shown(key, plain)
             found.append(
                 {
@@ -61,7 +63,7 @@ def entries(
         elif given.secret is not None:
             entry["value"] = HIDDEN
             entry["text"] = f"{HIDDEN} (from {given.secret})" if not key.is_secret else HIDDEN
-        elif key.path == ("store",):
+        elif path in _URLS and value:
             entry["value"] = entry["text"] = without_password(value)
         entry["origin"] = configuration.origin(path)
         entry["change"] = str(key.change)

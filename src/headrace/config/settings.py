@@ -156,6 +156,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             example="postgresql://headrace@db/jobs",
         ),
     ] = STORE_DEFAULT
+    broker: Annotated[
+        str | None,
+        _about(
+            "What wakes nodes on other hosts: the URL of a broker, or `none`. A password in it is never shown.",
+            default_text="what the store offers: on PostgreSQL LISTEN and NOTIFY",
+            min_length=1,
+            example="nats://queue.example:4222",
+        ),
+    ] = None
     data_dir: Annotated[
         str | None,
         _about(
