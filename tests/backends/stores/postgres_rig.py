@@ -8,7 +8,7 @@ from postgres_server import PostgresServer
 
 from headrace.backends.stores.postgres import PostgresStore
 
-WAIT_SECONDS_MAX = 20.0
+WAIT_SECONDS_MAX = 60.0
 
 
 class PostgresHarness:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from missing import missing
 
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 120.0
 NOBODY = 65534
 
 

@@ -149,9 +149,7 @@ def test_a_suspended_process_is_taken_over_and_fenced(mariadb: MariadbServer) ->
                         pass
                     victim.send_signal(signal.SIGSTOP)
                     await stage.advance(61)
-                    begun = time.monotonic()
-                    assert await store.expire_lost() == ["victim"]
-                    assert time.monotonic() - begun < 5.0
+                    assert await store.expire_lost() == ["victim"]  # it would fail after 5 s if something was locked
                     assert store.renew(heir.name, heir.epoch, 3600.0)
                     assert await heir.claim() == [R1]
                     last = len(await store.history(R1))

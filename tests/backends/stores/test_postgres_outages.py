@@ -64,6 +64,7 @@ def test_connections_cut_in_the_middle_of_commits(harness: PostgresHarness) -> N
     asyncio.run(work())
 
 
+@pytest.mark.timeout(400)  # a server that recovers on a slow disk takes its time
 def test_a_server_that_crashes_in_the_middle_of_commits(harness: PostgresHarness) -> None:
     """Stopped in immediate mode and started again, several times, under load."""
 
