@@ -177,7 +177,7 @@ def test_reading_a_store_that_does_not_exist_makes_none(cli):
     assert list(cli.folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["mysql://x", "x.db", "sqlite://host/x.db", ""])
+@pytest.mark.parametrize("url", ["oracle://x", "x.db", "sqlite://host/x.db", ""])
 def test_a_bad_store_url_is_refused(cli, url):
     cli.write("w.yaml", OK)
     if url:
