@@ -165,6 +165,31 @@ def test_what_cannot_change_is_named_and_stays(tmp_path):
     asyncio.run(scenario())
 
 
+def test_a_node_that_drains_takes_nothing_over(tmp_path):
+    """A run that it took over would wait for its end instead of going on elsewhere."""
+
+    async def scenario() -> None:
+        store = f"sqlite:///{tmp_path}/x.db"
+        house = Gatehouse()
+        houses.append(house)
+        with dag("visitors") as visitors:
+            visit(number=1)
+        async with Headrace(store, drain_seconds=BOUND) as draining:
+            await draining.run(visitors)
+            await house.until(1)
+            closing = asyncio.create_task(draining.close())
+            while not draining.stopping:
+                await asyncio.sleep(0)
+            async with Headrace(store, adopt=False, execute=False) as other:
+                left = await other.run(visitors)
+            assert await draining._node.adopter.adopt_waiting() == 0
+            assert draining.live(left.id) is None
+            house.let_go(2)
+            await closing
+
+    asyncio.run(scenario())
+
+
 def test_a_shorter_retention_deletes_at_once(tmp_path):
     """Nothing waits for the janitor's next round."""
 

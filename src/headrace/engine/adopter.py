@@ -83,6 +83,8 @@ class Adopter:
 
     async def _adopt_waiting(self) -> int:
         node = self._node
+        if node.stopping:  # it starts nothing any more: what it took over now would only wait for its end
+            return 0
         await self._release()
         lost = await node.store.expire_lost()
         for name in lost:
