@@ -312,7 +312,7 @@ def test_code_that_does_not_repeat_itself_is_found_by_always_replaying() -> None
         run = await env.start(unrepeatable)
         with pytest.raises(AssertionError, match=r"does not fit its own history: event|its history does not have it"):
             await run.wait()
-        env._problems.clear()
+        env._witness.problems.clear()
 
     play(scenario, always_replay=True)
 
@@ -321,10 +321,10 @@ def test_a_task_that_ran_again_is_told_of() -> None:
     async def scenario(env: Environment) -> None:
         await env.run(monthly, 1)
         env.check()
-        env._call_begins(env.calls()[0])  # what a defect of the engine would do
+        env._witness.call_begins(env.calls()[0])  # what a defect of the engine would do
         with pytest.raises(AssertionError, match=r"task double of run .* ran again"):
             env.check()
-        env._problems.clear()
+        env._witness.problems.clear()
 
     play(scenario)
 

@@ -33,14 +33,13 @@ import msgspec
 from headrace.assembly import Headrace
 from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.client.client import Definition
-from headrace.contracts.store import Flush, RunFilter, Store
+from headrace.contracts.store import RunFilter, Store
 from headrace.core import events as ev
 from headrace.core.codec import decode_event
 from headrace.core.durations import parse_duration
 from headrace.core.errors import HeadraceError, InvalidCommand, NotFound
 from headrace.core.ids import RunId
-from headrace.core.states import FINAL_RUN_STATES, RunState
-from headrace.durable.brain import STARTS_MAX
+from headrace.core.states import FINAL_RUN_STATES
 from headrace.durable.run import CodeRun
 from headrace.durable.running import close as close_code
 from headrace.durable.workflow import WorkflowFunction
@@ -50,6 +49,7 @@ from headrace.testing.histories import assert_order, numbered
 from headrace.testing.mortal import CrashPlan, MortalStore
 from headrace.testing.stubs import Call, StubbedExecutor, Stubs, Target, target_of
 from headrace.testing.virtual_time import VirtualTime
+from headrace.testing.witness import Witness
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,21 +61,7 @@ LEASE_SECONDS = 9e9
 CHILD_CHECK_SECONDS = 86_400.0
 HORIZON_DEFAULT = "3650d"
 
-_OUTCOMES = frozenset({"task.succeeded", "task.failed", "attempt.failed", "task.skipped"})
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-class _Clear(msgspec.Struct):
-    """What can be read of an event, also of one that a codec has sealed."""
-
-    type: str
-    event: str = ""
-    task: str = ""
-    item: int | None = None
-    attempt: int = 0
-
-
-_read_clear = msgspec.json.Decoder(_Clear).decode
 
 
 class Environment:
@@ -117,14 +103,7 @@ class Environment:
     def _forget(self) -> None:
         """A new world: no run has ever been."""
         self._database = MemoryDatabase(lambda: self.time)
-        self._changed: list[asyncio.Future[None]] = []
-        self._recorded: set[tuple[str, str, int | None, int]] = set()
-        self._starts: Counter[tuple[str, str, int | None, int]] = Counter()
-        self._begun: set[tuple[str, str, int | None, int]] = set()
-        self.lost: Counter[tuple[str, str, int | None, int]] = Counter()
-        """How often an attempt was begun by an engine that died before its outcome was recorded."""
-        self._problems: list[str] = []
-        self._replays: set[asyncio.Task[None]] = set()
+        self._witness = Witness(lambda: self.headrace, always_replay=self._always_replay)
         self._names = 0
         self._worlds += 1
         self._stubs.reset()
@@ -154,7 +133,7 @@ class Environment:
         try:
             if self._handle is not None:
                 await self._until_alive()
-                await asyncio.gather(*self._replays, return_exceptions=True)
+                await self._witness.replayed()
                 self._time.uninstall()
                 await self.headrace.close()
         finally:
@@ -175,7 +154,7 @@ class Environment:
         """Start an engine; one that dies while it starts is followed by another."""
         while True:
             self._lives += 1
-            self._handle = handle = MortalStore(self._open_store(), self._committed, self._on_death)
+            self._handle = handle = MortalStore(self._open_store(), self._witness.committed, self._on_death)
             handle.plan = self._plan
             self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.headrace = hr = self._assemble(handle)
@@ -219,8 +198,7 @@ class Environment:
         """Nothing that was ready in the dead engine may run on."""
         if not self._died.done():
             self._died.set_result(None)
-        self.lost.update(self._begun - self._recorded)
-        self._begun.clear()
+        self._witness.engine_died()
         self.headrace._node.abandon()
 
     async def _bury(self, hr: Headrace, handle: MortalStore) -> None:
@@ -372,8 +350,7 @@ class Environment:
         try:
             async with asyncio.timeout(self._horizon):
                 while True:
-                    changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._changed.append(changed)
+                    changed = self._witness.change()
                     row = await self.ask(lambda hr: hr.row(run_id))
                     if row.state in FINAL_RUN_STATES:
                         break
@@ -492,7 +469,7 @@ class Environment:
         """Begin again: an empty store, the time it was at first, and every planned failure still to come."""
         await self._until_alive()
         assert self._handle is not None
-        await asyncio.gather(*self._replays, return_exceptions=True)
+        await self._witness.replayed()
         self._handle.dead = True
         await self._bury(self.headrace, self._handle)
         self._forget()
@@ -500,58 +477,19 @@ class Environment:
         self._plan = plan
         await self._boot()
 
-    # ---- watching the engine -----------------------------------------------------------------------------------------
-
-    def _committed(self, flush: Flush) -> bool:
-        """Something is durable; True if it is more than that attempts have started, and none has started so often that it
-        would be given up as lost."""
-        is_progress = False
-        for run_id, _, data in flush.events:
-            event = _read_clear(data)
-            kind, unit = event.event or event.type, (run_id, event.task, event.item, event.attempt)
-            if kind == "task.started":
-                self._starts[unit] += 1
-                continue
-            is_progress = True
-            if kind in _OUTCOMES:
-                self._recorded.add(unit)
-                self._starts.pop(unit, None)
-        waiting, self._changed = self._changed, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-        if self._always_replay:
-            for run_id in {run_id for run_id, _, _ in flush.events}:
-                task = asyncio.ensure_future(self._replay(run_id))
-                self._replays.add(task)
-                task.add_done_callback(self._replays.discard)
-        return is_progress and all(starts < STARTS_MAX - 1 for starts in self._starts.values())
-
-    async def _replay(self, run_id: RunId) -> None:
-        """Build a run again from what is stored: the code must ask for the same things in the same order."""
-        try:
-            run = await self.headrace._node.adopter.replay(run_id)
-        except HeadraceError as error:
-            self._problems.append(f"run {run_id} cannot be replayed: {error}")
-            return
-        if isinstance(run, CodeRun):
-            if run.diverged is not None and run.state is not RunState.SUSPENDED:  # not known of
-                self._problems.append(f"run {run_id} does not fit its own history: {run.diverged}")
-            for command in run.commands:
-                if command.wanted is None or command.wanted():
-                    what = f"{command.kind.__struct_config__.tag} at {command.place}"  # type: ignore[attr-defined]
-                    self._problems.append(f"run {run_id}, replayed, asks for {what}; its history does not have it")
-            close_code(run)
+    @property
+    def lost(self) -> Counter[tuple[str, str, int | None, int]]:
+        """How often an attempt (run, task, item, number) was begun by an engine that died before its outcome was
+        recorded."""
+        return self._witness.lost
 
     def _call_begins(self, call: Call) -> None:
-        self._begun.add(call.unit)
-        if call.unit in self._recorded:
-            self._problems.append(f"task {call.task} of run {call.run_id} ran again after its outcome was recorded")
+        self._witness.call_begins(call)  # that of the world that is now
 
     def check(self) -> None:
         """Raise ``AssertionError`` for what has gone wrong unseen: a replay that does not fit, a task that ran again."""
-        if self._problems:
-            raise AssertionError("\n".join(self._problems))
+        if self._witness.problems:
+            raise AssertionError("\n".join(self._witness.problems))
 
 
 def _waited_for(run: CodeRun) -> list[str]:
