@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -37,18 +37,21 @@ from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
 from headrace.contracts.execution import BoundTask, Executor
 from headrace.contracts.interceptor import Interceptor, Interceptors
+from headrace.contracts.ready import QueueRow
 from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
 from headrace.core.errors import HeadraceError, InvalidDefinition, Problem, UserCodeError
 from headrace.core.ids import RunId
 from headrace.core.plan import Plan
-from headrace.core.spec import AnySpec, CodeSpec, TaskSpec
+from headrace.core.spec import QUEUE_DEFAULT, AnySpec, CodeSpec, TaskSpec
 from headrace.core.validate import bounded_problems
 from headrace.durable.run import CodePlan
+from headrace.engine.dispatcher import AwayTask
 from headrace.engine.intercepting import intercepted
 from headrace.engine.live import Binding
-from headrace.engine.node import Node, NodeOptions
+from headrace.engine.node import GuestSupport, Node, NodeOptions
 from headrace.engine.replayer import suspend_misfits
+from headrace.worker.guests import Guests
 
 POLL_SECONDS = 2.0
 _SLOTS = SlotSettings()
@@ -63,7 +66,11 @@ class Headrace(Client):
     ``store``: a store URL (or a :class:`Store`). ``workflows``: definitions whose functions cannot be imported by name
     (closures); give them so that interrupted runs can go on. ``adopt``: take over unfinished runs that nobody owns,
     among them those a crashed process left behind. ``execute``: False makes an engine that creates and commands runs
-    but starts no tasks; another process carries them out. ``threads``, ``processes``, ``shells``: attempts of each sort
+    but starts no tasks; another process carries them out. ``queues``: whose attempts this process carries out; attempts
+    for others are offered to the nodes and workers that serve them. ``labels``: what tasks may ask for of the process
+    that runs them. ``pull``: carry out attempts of other nodes' runs, too (default: if it adopts and executes and other
+    processes can reach the store). ``source_dir``: where modules and scripts of others' attempts are looked for if the
+    folder of their workflow's file does not exist here. ``threads``, ``processes``, ``shells``: attempts of each sort
     under way at once (default: four per core and at most 32; one per core; two per core and at least four).
     ``env_allow``: environment variables that shell tasks inherit beyond the usual few. ``inline``, ``http``: slots of
     coroutines and of HTTP requests. ``limits``: see :class:`~headrace.config.settings.LimitSettings`. ``data_dir``:
@@ -73,12 +80,11 @@ class Headrace(Client):
     artifacts, such as ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that
     arguments and results may have, for the whole process. ``now``: the clock, in seconds since the epoch.
     ``check_replay``: on entering, replay every run of workflow code that waits; those whose code no longer fits are
-    suspended with the reason. ``interceptors``: user code
-    around starts, messages, workflow code and attempts, outermost first; see :class:`~headrace.Interceptor`.
-    ``interceptors``: user code around starts, messages, workflow code and attempts, outermost first; see
-    :class:`~headrace.Interceptor`. ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``,
-    ``amqp://``; ``none``) or a :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and
-    NOTIFY on PostgreSQL). ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
+    suspended with the reason. ``interceptors``: user code around starts, messages, workflow code and attempts,
+    outermost first; see :class:`~headrace.Interceptor`.
+    ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``, ``amqp://``; ``none``) or a
+    :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
+    ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
 
     :meth:`configured` makes one that goes by a configuration. One instance per event loop; entering starts the engine,
     leaving stops it: attempts under way get ``drain_seconds`` to end, the rest is interrupted and goes on at the next
@@ -92,6 +98,9 @@ class Headrace(Client):
         workflows: Iterable[Definition] = (),
         adopt: bool = True,
         execute: bool = True,
+        queues: Iterable[str] = (QUEUE_DEFAULT,),
+        labels: Mapping[str, str] | None = None,
+        pull: bool | None = None,
         threads: int | None = None,
         processes: int | None = None,
         shells: int | None = None,
@@ -99,6 +108,7 @@ class Headrace(Client):
         http: int = _SLOTS.http,
         limits: LimitSettings = _LIMITS,
         env_allow: tuple[str, ...] = (),
+        source_dir: str | Path | None = None,
         data_dir: str | Path | None = None,
         node: str | None = None,
         lease_seconds: float | None = None,
@@ -154,7 +164,12 @@ class Headrace(Client):
         }
         if hasattr(self.store, "transact"):
             self._executors[DATABASE] = DatabaseExecutor(self._transact)
+        if pull is None:
+            pull = adopt and execute and _is_shared(self.store)
         options = NodeOptions(
+            queues=tuple(queues),
+            labels=dict(labels or {}),
+            pull=pull and execute,
             node=node,
             lease_seconds=lease_seconds or _lease_seconds_of(self.store),
             adopt=adopt,
@@ -166,6 +181,16 @@ class Headrace(Client):
         )
         self.node_options = options
         artifacts = FileArtifacts(self._data_dir / "artifacts", seal)
+        guests = Guests(
+            data_dir=self._data_dir,
+            logs=self._logs,
+            executors=self._executors,
+            kinds=self.kinds,
+            functions=self._functions,
+            env_allow=env_allow,
+            interceptors=self.interceptors,
+            source_dir=None if source_dir is None else str(source_dir),
+        )
         engine = Node(
             self.store,
             artifacts,
@@ -175,6 +200,7 @@ class Headrace(Client):
             make_plan=make_plan,
             now=now,
             broker=waking,
+            guests=GuestSupport(guests.bind, guests.read_log, guests.keep_log, guests.place),
         )
         engine.library.give_functions = self._functions.update
         super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
@@ -232,8 +258,8 @@ class Headrace(Client):
         return done
 
     def forget_code(self) -> None:
-        """Look for the functions of workflows anew: runs that begin from now on see code that was changed. Runs in memory
-        keep theirs, except for functions in processes."""
+        """Look for the functions of workflows anew: runs that begin from now on see code that was changed. Runs in
+        memory keep theirs, except for functions in processes."""
         self._node.library.forget_bindings()
         self._processes.renew()
 
@@ -272,11 +298,13 @@ class Headrace(Client):
         """Stop the attempts under way, as a node that stops does: they are tried again when their runs go on. Cuts
         short a :meth:`close` that waits for them. Attempts that do not stop within ``seconds`` are left behind."""
         await self._node.launcher.stop_all(seconds)
+        if self._node.puller is not None:
+            await self._node.puller.interrupt(seconds)
 
     @property
     def under_way(self) -> int:
         """Attempts that this engine is carrying out now."""
-        return self._node.launcher.running
+        return self._node.launcher.running + self.guests
 
     @property
     def runs_in_memory(self) -> int:
@@ -304,7 +332,8 @@ class Headrace(Client):
         return self._data_dir
 
     async def read(self, workflow: Workflow) -> AnySpec:
-        """The definition in a file or of a stored name, without looking for its functions. Raises like :meth:`check`."""
+        """The definition in a file or of a stored name, without looking for its functions. Raises like
+        :meth:`check`."""
         return (await self._definition(workflow)).spec
 
     async def definition_of(self, run_id: str) -> AnySpec:
@@ -327,6 +356,25 @@ class Headrace(Client):
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.25)
         return True
+
+    async def queues(self) -> list[QueueRow]:
+        """What waits and what is claimed in each queue."""
+        return await self.store.queues()
+
+    @property
+    def node_id(self) -> str:
+        """The name of this process in the store."""
+        return self._node.id
+
+    @property
+    def guests(self) -> int:
+        """Attempts of other nodes' runs under way here."""
+        return self._node.puller.busy if self._node.puller is not None else 0
+
+    def check_working(self) -> None:
+        """Raise what keeps the engine from working, if anything does."""
+        if self._node.broken is not None:
+            raise self._node.broken
 
     async def delete_runs(self, older_than_seconds: float) -> int:
         """Delete the runs that ended longer ago than that, with their histories and logs. Returns their number."""
@@ -370,11 +418,22 @@ class Headrace(Client):
 
         def bind(task: TaskSpec, function: Any) -> int:
             functions = {**self._functions, function.target: function}
-            made = self.kinds["python"].bind(task, surroundings.with_functions(functions))
-            bound.append(intercepted(made, self.interceptors))
+            bound.append(self._bind_task(task, surroundings.with_functions(functions)))
             return len(bound) - 1
 
         return Binding(bound, surroundings, Code(function, bind, self.interceptors))
+
+    def _bind_task(self, task: TaskSpec, surroundings: Surroundings) -> BoundTask:
+        """Bind a task, or stand in for it if its attempts are for others. Code that is missing here may be there."""
+        if self.node_options.serves(task.queue, task.needs_labels):
+            return intercepted(self.kinds[task.kind].bind(task, surroundings), self.interceptors)
+        try:
+            bound = self.kinds[task.kind].bind(task, surroundings)
+        except UserCodeError:
+            return AwayTask(task.queue, task.executor or "")
+        if bound.executor == DATABASE:  # its transaction belongs to the owner of its run
+            return intercepted(bound, self.interceptors)
+        return AwayTask(task.queue, bound.executor)
 
     def _bind(self, plan: Any, source_dir: str | None) -> Binding:
         """Bind every task of a plan; all problems are reported at once."""
@@ -397,7 +456,7 @@ class Headrace(Client):
                     raise UserCodeError(
                         f"there is no task kind {task.kind!r}", hint=f"there are: {', '.join(self.kinds)}"
                     )
-                bound.append(intercepted(self.kinds[task.kind].bind(task, surroundings), self.interceptors))
+                bound.append(self._bind_task(task, surroundings))
             except InvalidDefinition as error:
                 problems += error.problems
             except UserCodeError as error:
@@ -430,6 +489,12 @@ def _slots_of(settings: SlotSettings) -> dict[str, int]:
         "shell": settings.shells or max(4, 2 * cores),
         "http": settings.http,
     }
+
+
+def _is_shared(store: Store) -> bool:
+    """Whether other processes can reach it."""
+    url = str(getattr(store, "url", ""))
+    return url != "sqlite://" and not url.startswith("memory:")
 
 
 def _lease_seconds_of(store: Store) -> float:

@@ -273,12 +273,15 @@ class Dag:
             "max_items",
             "executor",
             "priority",
+            "queue",
             "at_most_once",
             "allow_failure",
             "description",
         ):
             if name in given:
                 fields[name] = given[name]
+        if "needs_labels" in given:
+            fields["needs_labels"] = _read("needs_labels", convert.to_labels, given["needs_labels"])
         if "max_items" in fields:
             fields["max_items"] = _read("max_items", convert.to_max_items, fields["max_items"])
         if kind == "python" and self._executor is not None:

@@ -133,6 +133,18 @@ def to_mapping(value: object) -> dict[str, Any]:
     raise expected("a mapping", value, "{key: value}")
 
 
+def to_labels(value: object) -> dict[str, str]:
+    """Labels by name; numbers and booleans are written as text."""
+    labels: dict[str, str] = {}
+    for name, label in to_mapping(value).items():
+        if isinstance(label, bool):
+            label = "true" if label else "false"  # noqa: PLW2901 - as YAML writes it
+        if not isinstance(label, (str, int)):
+            raise expected("text", label, "{zone: a}").under(name)
+        labels[name] = str(label)
+    return labels
+
+
 def to_when(value: object) -> str:
     """A condition: an expression, or just true or false."""
     if isinstance(value, bool):

@@ -39,6 +39,8 @@ class NodeOptions(TypedDict, total=False):
     timeout: Duration | Timeouts | Mapping[str, Any] | None
     executor: str | None
     priority: int
+    queue: str
+    needs_labels: Mapping[str, str]
     at_most_once: bool
     allow_failure: bool
     tags: str | Sequence[str]

@@ -14,7 +14,7 @@ _EXIT_CODES = (
 
 def build_app() -> typer.Typer:
     """The command line as a typer application."""
-    from headrace.cli import check, config, define, replay, run, runs, up
+    from headrace.cli import check, config, define, replay, run, runs, up, worker
 
     app = typer.Typer(
         help=_HELP,
@@ -33,6 +33,8 @@ def build_app() -> typer.Typer:
         app.command(command.__name__)(command)
     app.command("check")(check.check)
     app.command("replay")(replay.replay)
+    app.command("worker")(worker.worker)
+    app.command("queues")(worker.queues)
     app.command("bench")(define.bench)
     app.command("version")(define.version)
     return app

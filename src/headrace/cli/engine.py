@@ -50,6 +50,7 @@ def guest(session: Session, *, execute: bool = True) -> Headrace:
         store=session.store,
         adopt=False,
         execute=execute,
+        pull=False,
         node=None,
         patience_seconds=PATIENCE_SECONDS,
         retention_seconds=None,

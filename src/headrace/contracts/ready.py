@@ -1,8 +1,8 @@
 """Attempts that other nodes and workers may carry out: the narrow ``ready`` table, as a contract.
 
-The owner of a run *offers* attempts; whoever serves their queue *claims* them, each row by one claimer; the outcome comes
-back through the run's inbox, in the transaction that deletes the row. Rows are never the truth: what a run owes follows
-from its folded state, so its owner (the next one too) offers again what is missing, under the same key.
+The owner of a run *offers* attempts; whoever serves their queue *claims* them, each row by one claimer; the outcome
+comes back through the run's inbox, in the transaction that deletes the row. Rows are never the truth: what a run owes
+follows from its folded state, so its owner (the next one too) offers again what is missing, under the same key.
 
 A claim lasts as long as its claimer's lease, which the keeper's thread renews: a claim costs no heartbeat of its own.
 Whoever loses the lease (killed, suspended, cut off, joined anew) loses its claims; they are offered again as a new
@@ -24,8 +24,8 @@ DELIVERIES_MAX = 3
 """Claims of one attempt that may be lost; after that it has failed: something in it kills its process."""
 
 OUTCOME_KIND = "attempt"
-"""Inbox messages with outcomes are of the kind ``attempt <key>``: so it can be seen without reading the payload that the
-outcome of an attempt is on its way."""
+"""Inbox messages with outcomes are of the kind ``attempt <key>``: so it can be seen without reading the payload that
+the outcome of an attempt is on its way."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -48,8 +48,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """An attempt that a claimer has. ``delivery`` counts its claims; ``details`` are those of an earlier delivery's last
-    heartbeat, as JSON."""
+    """An attempt that a claimer has. ``delivery`` counts its claims; ``details`` are those of an earlier delivery's
+    last heartbeat, as JSON."""
 
     key: str
     delivery: int
@@ -95,18 +95,22 @@ class QueueRow(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Everything a claimer needs to carry an attempt out: it needs no access to the run. ``task`` has its ``config`` and
-    ``args`` rendered. ``place`` names the owner's data folder: who works in the same one sends neither logs nor large
-    outputs. ``source_dir`` is the workflow file's folder on the owner's host: scripts and modules are expected there."""
+    """Everything a claimer needs to carry an attempt out: it needs no access to the run. ``task`` has its ``config``
+    and ``args`` rendered. ``place`` names the owner's data folder: who works in the same one sends neither logs nor
+    large outputs. ``details`` are those of the last heartbeat before this attempt. ``source_dir`` is the workflow
+    file's folder on the owner's host: scripts and modules are expected there."""
 
     run_id: str
     workflow: str
+    version: str
     task: TaskSpec
     attempt: int
     item: int | None = None
     source_dir: str | None = None
     run_tags: dict[str, str] = {}
+    headers: dict[str, str] = {}
     place: str = ""
+    details: Any = None
 
 
 class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -114,7 +118,8 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``external``: its function has left the outcome to somebody else. ``unfit``: it cannot be carried out there at all,
     ``failure`` says why; it was not begun. ``lost``: nobody knows, and it must not be tried again (entered by
-    :meth:`Ready.requeue_lost`). ``log``: its output, unless that is in the owner's data folder already.
+    :meth:`Ready.requeue_lost`). ``log``: its output, unless that is in the owner's data folder already. ``stored``:
+    ``output`` is a reference to a value that is there.
     """
 
     kind: Literal["succeeded", "failed", "skipped", "cancelled", "external", "unfit", "lost"]
@@ -128,6 +133,7 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     details: Any = None
     worker: str = ""
     log: str = ""
+    stored: bool = False
 
 
 def run_of(key: str) -> RunId:
@@ -174,9 +180,10 @@ class Ready(Protocol):
         ...
 
     async def complete(self, node: NodeId, epoch: Epoch, results: Sequence[Result]) -> list[str | None]:
-        """Bring outcomes to their runs: each row is deleted, its outcome put into the inbox (kind :func:`outcome_kind`),
-        its run's ``wake_at`` cleared, in one transaction; durable on return. Answers the bell of the run's live owner,
-        or '', for each; None where it was refused, because the claim was lost or the run has ended."""
+        """Bring outcomes to their runs: each row is deleted, its outcome put into the inbox (kind
+        :func:`outcome_kind`), its run's ``wake_at`` cleared, in one transaction; durable on return. Answers the bell of
+        the run's live owner, or '', for each; None where it was refused, because the claim was lost or the run has
+        ended."""
         ...
 
     async def give_back(self, node: NodeId, epoch: Epoch, claims: Sequence[Beat]) -> None:
@@ -191,9 +198,12 @@ class Ready(Protocol):
         :meth:`Leases.expire_lost` alone; call that first."""
         ...
 
-    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
-        """Take offers back. Those that nobody has claimed are gone on return; the others are to be stopped, and stay
-        until their outcome comes: their keys are returned with the bells of their claimers."""
+    async def withdraw(
+        self, node: NodeId, epoch: Epoch, keys: Sequence[str], *, stop: bool = True
+    ) -> list[tuple[str, str]]:
+        """Take offers back. Those that nobody has claimed are gone on return. The others stay until their outcome
+        comes, and are to be stopped unless ``stop`` is False: their keys are returned with the bells of their
+        claimers."""
         ...
 
     async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:

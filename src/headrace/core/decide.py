@@ -111,7 +111,7 @@ def _cancelled(run: GraphRun, given: inp.Cancelled, now: float, events: list[ev.
 
 def _started(run: GraphRun, given: inp.Started, _now: float, events: list[ev.Event]) -> None:
     if _current(run, given.task, given.item, given.attempt) is not None:
-        event = ev.TaskStarted(given.at, given.task, given.attempt, given.item, given.node, given.external)
+        event = ev.TaskStarted(given.at, given.task, given.attempt, given.item, given.node, given.external, given.queue)
         _emit(run, events, event)
 
 
@@ -270,7 +270,7 @@ def _recovered(run: GraphRun, _given: inp.Recovered, now: float, events: list[ev
     if run.done:
         return
     for unit in list(run.units()):
-        if unit.state is TaskState.RUNNING and not unit.external:
+        if unit.state is TaskState.RUNNING and not unit.external and not unit.away:
             _lost(run, unit, now, events)
     if run.state is RunState.CANCELLING:
         _cancel_idle(run, now, events)

@@ -67,13 +67,15 @@ class RunCreated(_Event, frozen=True, tag="run.created"):
 
 class TaskStarted(_Event, frozen=True, tag="task.started"):
     """An attempt began. Written for long or at-most-once attempts, and for ``external`` ones: their function has
-    returned, the outcome is still to come from somebody else."""
+    returned, the outcome is still to come from somebody else. ``queue`` is set if the attempt is on offer to others: what
+    becomes of it does not depend on the run's owner."""
 
     task: str
     attempt: int
     item: int | None = None
     node: str = ""
     external: bool = False
+    queue: str = ""
 
 
 class TaskHeartbeat(_Event, frozen=True, tag="task.heartbeat"):

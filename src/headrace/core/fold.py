@@ -181,7 +181,7 @@ def _on_attempt_failed(run: GraphRun, event: ev.AttemptFailed) -> None:
     _enter(run, unit, event)
     unit.attempt = event.attempt
     unit.starts = 0
-    unit.external = False
+    unit.external = unit.away = False
     if event.details is not None:
         unit.details = event.details
     unit.failure = event.failure
@@ -232,6 +232,7 @@ def _on_task_started(run: GraphRun, event: ev.TaskStarted) -> None:
     _enter(run, unit, event)
     unit.starts += 1
     unit.external = event.external
+    unit.away = bool(event.queue)
     unit.started_at = event.at
     unit.retry_at = None
 
@@ -248,6 +249,7 @@ def _on_attempt_interrupted(run: GraphRun, event: ev.AttemptInterrupted) -> None
     unit = _of(run, event.task, event.item)
     _enter(run, unit, event)
     unit.starts -= 1
+    unit.away = False
     unit.started_at = None
 
 

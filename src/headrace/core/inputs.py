@@ -59,7 +59,8 @@ class Interrupted(msgspec.Struct, frozen=True, gc=False):
 
 class Started(msgspec.Struct, frozen=True, gc=False):
     """An attempt is about to start or has outlived a flush; recorded so that others see it. ``external``: its function
-    has returned and left the outcome to somebody else."""
+    has returned and left the outcome to somebody else. ``queue``: it is on offer there, ``node`` has claimed it (or
+    nobody yet)."""
 
     task: str
     item: int | None
@@ -67,6 +68,7 @@ class Started(msgspec.Struct, frozen=True, gc=False):
     at: float
     node: str
     external: bool = False
+    queue: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):

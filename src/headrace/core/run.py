@@ -45,8 +45,9 @@ class Unit(msgspec.Struct, eq=False, gc=False):
     ``attempt`` counts attempts that ended; the one under way is ``attempt + 1``. ``starts`` counts recorded starts of
     the attempt under way; more than one means that processes died around it. ``planned`` and ``launched`` are *memory*:
     an attempt waits for a slot or is under way, or is under way, on this node. ``external``: the attempt under way is
-    completed from outside. ``details`` are those of the last heartbeat that is known, ``beat_at`` its time. A struct
-    without cyclic references: a run may have a million of them.
+    completed from outside. ``away``: it is on offer to other nodes, or claimed by one. ``details`` are those of the
+    last heartbeat that is known, ``beat_at`` its time. A struct without cyclic references: a run may have a million of
+    them.
     """
 
     node: PlanNode
@@ -64,6 +65,7 @@ class Unit(msgspec.Struct, eq=False, gc=False):
     planned: bool = False
     launched: bool = False
     external: bool = False
+    away: bool = False
     details: Any = None
     beat_at: float | None = None
     abandoned: bool = False
@@ -84,7 +86,7 @@ class Unit(msgspec.Struct, eq=False, gc=False):
         self.attempt = self.starts = 0
         self.first_ready_at = self.retry_at = self.started_at = self.ended_at = None
         self.output = self.failure = self.reason = self.details = self.beat_at = None
-        self.external = False
+        self.external = self.away = False
 
 
 class TaskUnit(Unit, eq=False, gc=False):
@@ -108,6 +110,9 @@ class TaskUnit(Unit, eq=False, gc=False):
 
 class Run:
     """What every run has, whichever brain decides it. See :mod:`headrace.core.brains`."""
+
+    keeps_references = True
+    """Whether large outputs stay references in its state; code is given the values."""
 
     __slots__ = (
         "attributes",

@@ -15,6 +15,9 @@ import msgspec
 MAP_ITEMS_MAX_DEFAULT = 100_000
 """Items a mapped task may have unless it sets ``max_items``; a larger list fails the task, it is never cut."""
 
+QUEUE_DEFAULT = "default"
+"""The queue of tasks that name none; every node serves it unless told otherwise."""
+
 MAP_ITEMS_MAX_LIMIT = 10_000_000
 """The largest ``max_items`` that may be asked for."""
 
@@ -79,9 +82,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     """Bounds in seconds; None is unbounded.
 
     ``attempt`` starts when the attempt starts (never while it waits for a slot) and is retryable. ``heartbeat`` bounds
-    the gap between two heartbeats of an attempt (and from its start to the first) and is retryable too. ``queue`` bounds
-    the wait from ready to start; ``task`` bounds the whole task from first ready to final, retries included; neither
-    is retried.
+    the gap between two heartbeats of an attempt (and from its start to the first) and is retryable too. ``queue``
+    bounds the wait from ready to start; ``task`` bounds the whole task from first ready to final, retries included;
+    neither is retried.
     """
 
     attempt: float | None = None
@@ -114,9 +117,10 @@ class ParamSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One node of a graph.
 
-    ``kind`` names a task kind (``python``, ``run``, ``http`` or a plug-in); ``config`` holds that kind's own
-    settings, checked against the kind's type before a run starts; strings in ``config`` and ``args`` are templates.
-    ``needs`` lists every upstream task: those named by hand plus those referred to by a template.
+    ``kind`` names a task kind (``python``, ``run``, ``http`` or a plug-in); ``config`` holds that kind's own settings,
+    checked against the kind's type before a run starts; strings in ``config`` and ``args`` are templates. ``needs``
+    lists every upstream task: those named by hand plus those referred to by a template. Attempts run on nodes and
+    workers that serve ``queue`` and have all of ``needs_labels``.
     """
 
     id: str
@@ -133,6 +137,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     timeouts: Timeouts = NO_TIMEOUTS
     executor: str | None = None
     priority: int = 0
+    queue: str = QUEUE_DEFAULT
+    needs_labels: dict[str, str] = {}
     at_most_once: bool = False
     allow_failure: bool = False
     tags: tuple[str, ...] = ()
@@ -162,8 +168,8 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class CodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A code workflow: which function, and which text of it.
 
-    ``target`` is ``module:qualname`` or ``path/file.py:qualname``; ``source_hash`` the first 16 hex digits of the SHA-256
-    of the function's source, so that a run knows the code it started with. ``timeout`` bounds a run in seconds,
+    ``target`` is ``module:qualname`` or ``path/file.py:qualname``; ``source_hash`` the first 16 hex digits of the
+    SHA-256 of the function's source, so that a run knows the code it started with. ``timeout`` bounds a run in seconds,
     ``execution_timeout`` it and all that follow from it by retries and continuation; ``retries`` starts a failed run
     again as a new one.
     """

@@ -28,6 +28,7 @@ from headrace.core.spec import (
     MAP_ITEMS_MAX_LIMIT,
     NO_RETRY,
     NO_TIMEOUTS,
+    QUEUE_DEFAULT,
     RetryPolicy,
     TaskSpec,
     Timeouts,
@@ -43,6 +44,9 @@ TASKS_MAX = 1_000_000
 
 ATTEMPTS_MAX = 1_000_000
 """The most attempts a retry policy may allow; with a delay of zero more would never end."""
+
+LABELS_MAX = 32
+"""Labels that a task may ask for."""
 
 PRIORITY_MAX = 1_000_000
 """Priorities lie between minus and plus this."""
@@ -151,6 +155,16 @@ class _Checker:
             hint = "begin with a letter or _, then use letters, digits, _ . and -"
             self.problem(path, f"{_cut(name)} is not a valid {what}", hint)
 
+    def labels(self, path: Path, labels: dict[str, str]) -> None:
+        if len(labels) > LABELS_MAX:
+            self.problem(path, f"{len(labels)} labels are asked for; the most is {LABELS_MAX}")
+        for name, value in labels.items():
+            self.name((*path, name), name, "label")
+            if not 1 <= len(value) <= NAME_CHARS_MAX or not value.isprintable():
+                self.problem(
+                    (*path, name), f"{_cut(value)} is not a valid value of a label", "use short printable text"
+                )
+
     def at_least_one(self, path: Path, value: int | None) -> None:
         if value is not None and value < 1:
             self.problem(path, f"{path[-1]} must be at least 1, not {value}")
@@ -197,6 +211,10 @@ class _Checker:
             self.problem((*path, "retries"), "an at_most_once task is never run again, so it cannot have retries", hint)
         if not -PRIORITY_MAX <= task.priority <= PRIORITY_MAX:
             self.problem((*path, "priority"), f"priority must be between -{PRIORITY_MAX:,} and {PRIORITY_MAX:,}")
+        if task.queue != QUEUE_DEFAULT:
+            self.name((*path, "queue"), task.queue, "queue name")
+        if task.needs_labels:
+            self.labels((*path, "needs_labels"), task.needs_labels)
         if task.is_mapped:
             self.map(path, task)
         if task.max_parallel is not None:

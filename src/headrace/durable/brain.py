@@ -362,7 +362,7 @@ def _attempt_failed(run: CodeRun, event: ev.AttemptFailed) -> None:
         unit.state = TaskState.RETRYING
         unit.attempt = event.attempt
         unit.starts = 0
-        unit.external = False
+        unit.external = unit.away = False
         if event.details is not None:
             unit.details = event.details
         unit.failure = event.failure
@@ -377,6 +377,7 @@ def _task_started(run: CodeRun, event: ev.TaskStarted) -> None:
         unit.state = TaskState.RUNNING
         unit.starts += 1
         unit.external = event.external
+        unit.away = bool(event.queue)
         unit.started_at = event.at
         unit.retry_at = None
 
@@ -395,6 +396,7 @@ def _attempt_interrupted(run: CodeRun, event: ev.AttemptInterrupted) -> None:
     if unit is not None:
         unit.state = TaskState.READY
         unit.starts -= 1
+        unit.away = False
         unit.started_at = None
 
 
@@ -611,7 +613,7 @@ def _on_cancelled(run: CodeRun, given: inp.Cancelled, now: float) -> ev.Event | 
 def _on_started(run: CodeRun, given: inp.Started, _now: float) -> ev.Event | None:
     if _current(run, given) is None:
         return None
-    return ev.TaskStarted(given.at, given.task, given.attempt, None, given.node, given.external)
+    return ev.TaskStarted(given.at, given.task, given.attempt, None, given.node, given.external, given.queue)
 
 
 def _on_heartbeat(run: CodeRun, given: inp.Heartbeat, now: float) -> ev.Event | None:
@@ -746,7 +748,7 @@ def _on_resume(run: CodeRun, _given: inp.Resume, now: float) -> ev.Event | None:
 
 def _on_recovered(run: CodeRun, _given: inp.Recovered, now: float) -> ev.Event | None:
     for unit in run.tasks:
-        if unit.state is TaskState.RUNNING and not run.done and not unit.external:
+        if unit.state is TaskState.RUNNING and not run.done and not unit.external and not unit.away:
             lost = _lost(run, unit, now)
             if lost is not None:
                 return lost

@@ -123,6 +123,7 @@ class Child(msgspec.Struct):
 class CodeRun(Run):
     """One run. ``code`` is the workflow function with its task binding; None when the history is only read."""
 
+    keeps_references = False
     __slots__ = (
         "attempt",
         "call_count",

@@ -355,6 +355,8 @@ def base_spec(task: TaskFunction[..., Any]) -> core.TaskSpec:
         timeouts=timeouts or core.NO_TIMEOUTS,
         executor=options.get("executor"),
         priority=options.get("priority", 0),
+        queue=options.get("queue", core.QUEUE_DEFAULT),
+        needs_labels=dict(options.get("needs_labels", {})),
         at_most_once=options.get("at_most_once", False),
     )
 

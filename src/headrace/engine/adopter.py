@@ -20,6 +20,7 @@ from headrace.core.ids import Epoch, RunId
 from headrace.core.run import Run, Unit
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
+from headrace.engine.dispatcher import Arrival
 from headrace.engine.live import Binding, LiveRun
 
 if TYPE_CHECKING:
@@ -191,6 +192,14 @@ class Adopter:
             return None
 
         run = await read_run(node, run_id, code_for)
+        arrivals: list[Arrival] = []
+        try:
+            if not run.done:  # what other nodes are doing, or have done: nothing is planned before that is known
+                await node.dispatcher.recall(run_id)
+                arrivals = await node.commander.arrivals(run)
+        except BaseException:
+            run.plan.brain.close(run)
+            raise
         if not node.holds(epoch):
             run.plan.brain.close(run)
             raise Fenced(f"run {run_id} was claimed under epoch {epoch}, which is over")
@@ -198,6 +207,7 @@ class Adopter:
         live.careful = True
         live.inert = binding is None
         node.live[run_id] = live
+        node.commander.apply_arrivals(live, arrivals)
         return live
 
     async def replay(self, run_id: RunId) -> Run:

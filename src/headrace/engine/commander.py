@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.contracts.ready import OUTCOME_KIND
 from headrace.contracts.store import InboxRow, RunRow
 from headrace.core import inputs as inp
 from headrace.core.decide import attempt_is_over
 from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, UpdateRejected, UserCodeError
 from headrace.core.ids import Epoch, RunId
+from headrace.core.run import Run
 from headrace.core.states import FINAL_RUN_STATES
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
+from headrace.engine.dispatcher import Arrival
+from headrace.engine.live import LiveRun
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
@@ -98,6 +102,9 @@ class Commander:
                 continue
             self._applying.add(row.id)
             try:
+                if row.kind.startswith(OUTCOME_KIND):
+                    node.dispatcher.receive(live, await node.dispatcher.prepare(live.run, row), self._forget(row))
+                    continue
                 given = self.input_of(row.kind, row.payload)
                 if isinstance(live.run, CodeRun):
                     given = await payloads.restore_input(given, node.artifacts)
@@ -114,7 +121,23 @@ class Commander:
                 self._applying.discard(row.id)
                 logger.warning("a message cannot be read", extra={"run_id": row.run_id, "error": error.message})
 
-    def _forget(self, row: InboxRow) -> Any:
+    async def arrivals(self, run: Run) -> list[Arrival]:
+        """What became of attempts elsewhere, of a run that is being taken over."""
+        rows = await self._node.store.inbox([RunId(run.run_id)], self._node.id)
+        return [
+            await self._node.dispatcher.prepare(run, row)
+            for row in rows
+            if row.kind.startswith(OUTCOME_KIND) and row.id not in self._applying
+        ]
+
+    def apply_arrivals(self, live: LiveRun, arrivals: Sequence[Arrival]) -> None:
+        """Apply them, before anything of the run is planned."""
+        for arrival in arrivals:
+            if arrival.id not in self._applying:
+                self._applying.add(arrival.id)
+                self._node.dispatcher.receive(live, arrival, self._forget(arrival))
+
+    def _forget(self, row: InboxRow | Arrival) -> Any:
         return lambda: self._applied.add(row.id)
 
     async def send(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> None:

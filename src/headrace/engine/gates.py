@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from headrace.engine.live import LiveRun
 
 
+LOOKS_BEYOND = 50
+"""Waiting tickets that :meth:`Gate.take` looks at in vain."""
+
+
 class Ticket(msgspec.Struct, eq=False, gc=False):
     """One attempt on its way to be launched, or under way.
 
@@ -29,7 +33,7 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     it. ``stopping``: stopped because the node stops; its outcome is not recorded, another node tries again.
     ``timed_out``: stopped because its time was over, ``silent``: because it gave no heartbeat. ``beat_at``: its last
     heartbeat (monotonic); ``details``: what that said, as JSON; ``details_told``: what of that is on its way to the
-    history, since ``told_at``.
+    history, since ``told_at``. ``away``: on offer to others. ``guest``: of a run that another node owns.
     """
 
     live: LiveRun
@@ -50,6 +54,8 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     details: bytes | None = None
     details_told: bytes | None = None
     told_at: float = 0.0
+    away: bool = False
+    guest: bool = False
 
     def beat(self, details: bytes | None) -> None:
         """The attempt lives. Called from any thread: two assignments, no lock."""
@@ -62,6 +68,9 @@ class Gate:
     """At most ``slots`` tickets inside; None is no bound."""
 
     __slots__ = ("_heap", "_order", "_waiting", "inside", "name", "slots")
+
+    away = False
+    """Whether those who pass are offered to others."""
 
     def __init__(self, name: str, slots: int | None) -> None:
         self.name = name
@@ -105,6 +114,47 @@ class Gate:
                 return ticket
         return None
 
+    def take(self, count: int, may_go: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Remove up to ``count`` waiting tickets that may go another way, the next ones first. Looks at a bounded number:
+        if none of the next may go, nor will those behind them, mostly."""
+        taken: list[Ticket] = []
+        kept: list[Ticket] = []
+        looks = count + LOOKS_BEYOND
+        while len(taken) < count and looks > 0 and (self._waiting or self._heap):
+            looks -= 1
+            ticket = self._waiting.popleft() if self._waiting else heapq.heappop(self._heap)[2]
+            if not ticket.cancelled:
+                (taken if may_go(ticket) else kept).append(ticket)
+        if self._heap:
+            for ticket in kept:
+                self._push(ticket)
+        else:
+            self._waiting.extendleft(reversed(kept))
+        return taken
+
+
+class QueueGate(Gate):
+    """Bounds what is on offer in one queue."""
+
+    __slots__ = ()
+
+    away = True
+
+
+AWAY = "queue "
+"""Begins the names of gates that stand for queues, in the place of an executor's."""
+
+
+def away_name(queue: str, executor: str) -> str:
+    """The name that stands in the place of an executor's for attempts that are offered."""
+    return f"{AWAY}{queue} {executor}"
+
+
+def queue_of(name: str) -> tuple[str, str]:
+    """The queue and the executor of :func:`away_name`."""
+    queue, _, executor = name.removeprefix(AWAY).partition(" ")
+    return queue, executor
+
 
 class Gatekeeper:
     """Moves tickets through their gates; ``admitted`` is called with each that has passed them all."""
@@ -139,10 +189,19 @@ class Gatekeeper:
                 following.entered += 1
                 self.enter(following)
 
+    def free(self, gate: Gate, slots: int) -> None:
+        """Give slots back that were kept free, and let those in who wait for them."""
+        gate.inside -= slots
+        self.admit(gate)
+
     def resize(self, gate: Gate, slots: int | None) -> None:
         """Change how many tickets may be inside of a gate. With more slots those that wait get in at once; with fewer,
         those inside stay and nobody gets in until enough have left."""
         gate.slots = slots
+        self.admit(gate)
+
+    def admit(self, gate: Gate) -> None:
+        """Let in whoever waits and has room now."""
         while (following := gate.next()) is not None:
             following.entered += 1
             self.enter(following)

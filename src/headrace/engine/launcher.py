@@ -25,7 +25,6 @@ from headrace.core.expressions import NeedValue
 from headrace.core.ids import attempt_key
 from headrace.core.plan import render_call
 from headrace.core.run import REFERENCE_KEY, Run
-from headrace.durable.run import CodeRun
 from headrace.engine.gates import Ticket
 from headrace.engine.outcomes import is_plain, load_value, normalise
 
@@ -270,7 +269,7 @@ class Launcher:
             return ""
 
         value = normalise(output, keep)
-        if spilled and isinstance(run, CodeRun):
+        if spilled and not run.keeps_references:
             return await asyncio.to_thread(msgspec.json.decode, spilled[0])
         if spilled:
             value[REFERENCE_KEY] = await asyncio.to_thread(self._artifacts.put, spilled[0])

@@ -19,6 +19,7 @@ import msgspec
 from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.broker import Broker
 from headrace.contracts.database import DATABASE
+from headrace.contracts.ready import Outcome
 from headrace.contracts.store import RunRow, Store
 from headrace.core import events as ev
 from headrace.core import inputs as inp
@@ -36,12 +37,14 @@ from headrace.core.errors import (
 )
 from headrace.core.ids import Epoch, NodeId, RunId
 from headrace.core.run import LostValue, Run, Unit
+from headrace.core.spec import QUEUE_DEFAULT
 from headrace.core.states import RunState
 from headrace.durable import following
 from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
 from headrace.engine.commander import Commander
+from headrace.engine.dispatcher import Dispatcher
 from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.gates import Ticket
 from headrace.engine.janitor import Janitor
@@ -52,8 +55,11 @@ from headrace.engine.library import Binder, Library, PlanMaker
 from headrace.engine.live import Binding, LiveRun
 from headrace.engine.minting import new_node_id, new_run_id
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
+from headrace.engine.peers import describe
 from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
+from headrace.engine.puller import BindCall, Puller, ReadLog
+from headrace.engine.pulling import StoreSource
 from headrace.engine.waker import Waker
 
 logger = logging.getLogger("headrace.node")
@@ -65,12 +71,15 @@ PROGRESS_SECONDS = 1.0
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a node may be told.
 
-    ``lease_seconds``: how long a lost node's runs stay unclaimed at most. On SQLite a dead process is noticed at once by
-    its lock file, so only one that is suspended is waited for, and a disk that stalls costs a healthy node nothing.
-    ``adopt``: take over unowned runs. ``slots``: attempts under way at once, by executor. ``patience_seconds``: how long
-    an unreachable or full store is retried before the node gives up. ``retention_seconds``: finished runs older than
-    this are deleted; None keeps them. ``child_check_seconds``: how often a parked run with open children looks after
-    them, should word of an end have been lost. ``live_runs_max``: runs in memory above which no more are taken over.
+    ``lease_seconds``: how long a lost node's runs stay unclaimed at most. On SQLite a dead process is noticed at once
+    by its lock file, so only one that is suspended is waited for, and a disk that stalls costs a healthy node nothing.
+    ``adopt``: take over unowned runs. ``slots``: attempts under way at once, by executor. ``patience_seconds``: how
+    long an unreachable or full store is retried before the node gives up. ``retention_seconds``: finished runs older
+    than this are deleted; None keeps them. ``child_check_seconds``: how often a parked run with open children looks
+    after them, should word of an end have been lost. ``live_runs_max``: runs in memory above which no more are
+    taken over. ``queues``: whose attempts are carried out here, own and others';
+    ``labels``: what tasks may ask for of the node that runs them. ``pull``: carry out attempts of runs that other nodes
+    own.
     """
 
     node: str | None = None
@@ -83,6 +92,23 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     retention_seconds: float | None = None
     child_check_seconds: float = 60.0
     live_runs_max: int = 5_000
+    queues: tuple[str, ...] = (QUEUE_DEFAULT,)
+    labels: Mapping[str, str] = {}
+    pull: bool = False
+
+    def serves(self, queue: str, labels: Mapping[str, str]) -> bool:
+        """Whether this node carries out such attempts."""
+        return queue in self.queues and labels.items() <= self.labels.items()
+
+
+class GuestSupport(msgspec.Struct, frozen=True):
+    """What a node needs for attempts of other nodes' runs, and to send its own away: how a call is bound, how the log
+    of an attempt is read and kept, and the name of its data folder."""
+
+    bind: BindCall
+    read_log: ReadLog
+    keep_log: Callable[[str, Outcome], None]
+    place: Callable[[], str]
 
 
 class Node:
@@ -99,6 +125,7 @@ class Node:
         make_plan: PlanMaker = graph_plan,
         now: Callable[[], float] = time.time,
         broker: Broker | None = None,
+        guests: GuestSupport | None = None,
     ) -> None:
         self.options = options or NodeOptions()
         self.id = NodeId(self.options.node or new_node_id())
@@ -109,6 +136,10 @@ class Node:
         self.library = Library(store, bind, make_plan)
         self.launcher = Launcher(self, artifacts, now)
         self.planner = Planner(self, self.launcher, self.options.slots, now, self.id)
+        self.dispatcher = Dispatcher(self)
+        self.planner.dispatcher = self.dispatcher
+        self._guests = guests
+        self.puller: Puller | None = None
         self.adopter = Adopter(self)
         self.commander = Commander(self)
         self.performer = Performer(self)
@@ -137,14 +168,63 @@ class Node:
         await self._join()
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
+        self.spawn(self.dispatcher.serve(), "headrace-dispatcher")
         if self.options.adopt:
             await self.adopter.adopt_waiting()
             self.spawn(self.adopter.watch(), "headrace-watchdog")
         self.spawn(self.janitor.serve(), "headrace-janitor")
+        if self.options.pull and self._guests is not None:
+            self._start_pulling(self._guests)
+
+    def _start_pulling(self, guests: GuestSupport) -> None:
+        """Carry out attempts of runs that others own."""
+        self.puller = Puller(
+            StoreSource(self),
+            lambda puller: Launcher(puller, self.artifacts, self.now),
+            self.planner.gatekeeper,
+            self.planner.gates_by_executor,
+            guests.bind,
+            guests.read_log,
+            self.place,
+            name=self.id,
+            poll_seconds=self.options.poll_seconds,
+        )
+        self.planner.guest_launcher = self.puller.launcher
+        puller = self.puller
+        self.waker.on_queue = lambda _queue: puller.wake()
+        self.waker.serve_queues(self.options.queues)
+        self.spawn(puller.serve(), "headrace-puller")
+
+    def rung(self) -> None:
+        """Somebody has something for this node: a message, or word on an attempt it carries out."""
+        self.commander.wake()
+        if self.puller is not None:
+            self.puller.wake()
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it holds its lease, as far as it knows."""
+        return self._joined.is_set() and not self._rejoining
+
+    def place(self) -> str:
+        """The name of this node's data folder: who works in the same one finds logs and large values there."""
+        return "" if self._guests is None else self._guests.place()
+
+    def keep_log(self, run_id: RunId, outcome: Outcome) -> None:
+        """Store what an attempt wrote elsewhere, as if it had been written here."""
+        if self._guests is not None:
+            self._guests.keep_log(run_id, outcome)
 
     async def _join(self) -> None:
-        info = {"version": 1, "broker": self.waker.broker.url, "adopt": self.options.adopt}
-        self.epoch = await self.store.join(self.id, self.options.lease_seconds, self.waker.bell, info)
+        options = self.options
+        pulls = options.pull and self._guests is not None
+        info = {
+            "version": 1,
+            "broker": self.waker.broker.url,
+            "adopt": options.adopt,
+            **describe(options.queues, options.labels, options.slots, pulls=pulls),
+        }
+        self.epoch = await self.store.join(self.id, options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
             self.store,
             self.id,
@@ -157,13 +237,15 @@ class Node:
         self._keeper.start()
 
     async def stop(self, *, drain_seconds: float = 0.0) -> None:
-        """Stop: start nothing new, give attempts under way ``drain_seconds`` to end, interrupt the rest, make everything
-        durable that is known, give all runs up so that they can go on elsewhere. Idempotent."""
+        """Stop: start nothing new, give attempts under way ``drain_seconds`` to end, interrupt the rest, make
+        everything durable that is known, give all runs up so that they can go on elsewhere. Idempotent."""
         if self.stopping:
             return
         self.stopping = True
         self._joined.set()
         self.planner.gatekeeper.open = False
+        if self.puller is not None:
+            await self.puller.stop(drain_seconds=drain_seconds, stop_seconds=self.options.stop_seconds)
         if drain_seconds > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain_seconds):
@@ -220,6 +302,8 @@ class Node:
         for live in list(self.live.values()):
             self.drop(live, error)
         self.launcher.abandon()
+        if self.puller is not None:
+            self.puller.abandon()
         self.performer.stop()
         for task in list(self._background):
             task.cancel()
@@ -266,6 +350,8 @@ class Node:
         logger.error("fenced", extra={"node": self.id, "epoch": self.epoch, "why": str(error)})
         for live in list(self.live.values()):
             self.drop(live, error)
+        if self.puller is not None:
+            self.puller.lose_everything()
         self.journal.abandon(error)
         self.spawn(self._rejoin(), "headrace-rejoin")
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from headrace.core import inputs as inp
 from headrace.core.effects import external_deadline, is_launchable, task_deadline
 from headrace.core.events import Failure
+from headrace.core.ids import attempt_key
 from headrace.core.run import Unit
 from headrace.core.spec import NO_TIMEOUTS
 from headrace.core.states import RunState
-from headrace.engine.gates import Gate, Gatekeeper, Ticket
+from headrace.engine.gates import AWAY, Gate, Gatekeeper, Ticket, queue_of
 from headrace.engine.launcher import Launcher
 from headrace.engine.live import LiveRun
 from headrace.engine.timers import Timer
+
+if TYPE_CHECKING:
+    from headrace.engine.dispatcher import Dispatcher
 
 SLOTS_DEFAULT = 100
 """Attempts under way at once for an executor that the configuration does not name."""
@@ -44,9 +48,33 @@ class Planner:
         self._launcher = launcher
         self._now = now
         self._node = node
+        self.guest_launcher = launcher
+        """Carries out attempts of runs that others own; set by the node."""
         self._slots = dict(slots)
         self._executor_gates: dict[str, Gate] = {}
         self.gatekeeper = Gatekeeper(self._admitted)
+        self.dispatcher: Dispatcher
+        """Set by the node: who offers attempts to others."""
+
+    def executor_gates(self) -> list[Gate]:
+        """The gates of all executors and queues that were met so far."""
+        return list(self._executor_gates.values())
+
+    def gates_by_executor(self) -> dict[str, Gate]:
+        """The gates of all executors of this node."""
+        for name in self._slots:
+            if name not in self._executor_gates:
+                self._gate(name)
+        return self._executor_gates
+
+    def _gate(self, name: str) -> Gate:
+        gate: Gate
+        if name.startswith(AWAY):
+            gate = self.dispatcher.gate(*queue_of(name))
+        else:
+            gate = Gate(name, self._slots.get(name, SLOTS_DEFAULT))
+        self._executor_gates[name] = gate
+        return gate
 
     def resize(self, slots: Mapping[str, int]) -> None:
         """Change the slots of executors, by name; the others keep theirs. More slots are used at once, fewer let the
@@ -101,6 +129,8 @@ class Planner:
         ticket = Ticket(live, unit, self._gates(live, unit), unit.attempt + 1)
         live.tickets[ticket] = None
         self.gatekeeper.enter(ticket)
+        if ticket.entered < len(ticket.gates):
+            self.dispatcher.wake()
         bound = unit.node.timeouts.queue
         if bound is not None and ticket.task is None and not ticket.cancelled:
             loop = asyncio.get_running_loop()
@@ -110,7 +140,11 @@ class Planner:
         name = live.binding.bound[unit.node.index].executor
         executor = self._executor_gates.get(name)
         if executor is None:
-            executor = self._executor_gates[name] = Gate(name, self._slots.get(name, SLOTS_DEFAULT))
+            executor = self._gate(name)
+        if self.dispatcher.has_found and self.dispatcher.stands(
+            attempt_key(live.run_id, unit.node.id, unit.item, unit.attempt + 1)
+        ):
+            executor = self.dispatcher.gate(unit.node.spec.queue, name)  # another node may be carrying it out
         bound = unit.node.spec.max_parallel
         if bound is None or unit.item is None:
             return (executor,) if live.run_gate is None else (live.run_gate, executor)
@@ -121,13 +155,38 @@ class Planner:
 
     def _admitted(self, ticket: Ticket) -> None:
         live, unit = ticket.live, ticket.unit
-        if (live.careful or unit.node.spec.at_most_once) and not ticket.recorded:
+        if ticket.guest:
+            self._launch_guest(ticket)
+        elif ticket.gates[-1].away:
+            self._admitted_away(ticket)
+        elif (live.careful or unit.node.spec.at_most_once) and not ticket.recorded:
             ticket.recorded = True
             unit.launched = True
             started = inp.Started(unit.node.id, unit.item, ticket.attempt, self._now(), self._node)
             self._feeder.feed(live, started, then=lambda: self._launch(ticket))
         else:
             self._launch(ticket)
+
+    def _admitted_away(self, ticket: Ticket) -> None:
+        live, unit = ticket.live, ticket.unit
+        if not unit.node.spec.at_most_once:
+            self._launch_away(ticket)
+        elif unit.away:  # a former owner had recorded that
+            if self.dispatcher.resume(ticket):
+                self._launch_away(ticket)
+        else:
+            unit.launched = True
+            started = inp.Started(unit.node.id, unit.item, ticket.attempt, self._now(), "", queue=unit.node.spec.queue)
+            self._feeder.feed(live, started, then=lambda: self._launch_away(ticket))
+
+    def _launch_away(self, ticket: Ticket) -> None:
+        if ticket.cancelled or ticket.live.closed:
+            self._launch(ticket)
+        else:
+            self.dispatcher.launch(ticket)
+
+    def _launch_guest(self, ticket: Ticket) -> None:
+        self.guest_launcher.launch(ticket)
 
     def _launch(self, ticket: Ticket) -> None:
         if ticket.queue_timer is not None:
@@ -162,6 +221,9 @@ class Planner:
         for ticket in list(live.tickets):
             if ticket.unit.abandoned and live.run.done and not ticket.stopping:
                 continue
+            if ticket.away:
+                self._retract_away(ticket, everything=everything)
+                continue
             if ticket.task is not None:
                 if everything or ticket.unit.done:
                     ticket.cancelled = True
@@ -174,6 +236,15 @@ class Planner:
             for key in [key for key in live.timers if isinstance(key, Unit)]:
                 live.timers.pop(key).cancel()
 
+    def _retract_away(self, ticket: Ticket, *, everything: bool) -> None:
+        live = ticket.live
+        if live.closed:
+            self.dispatcher.let_go(ticket)
+        elif everything or ticket.unit.done:
+            self.dispatcher.stop(ticket)
+        elif live.run.state is RunState.PAUSED:
+            self.dispatcher.hold(ticket)
+
     def stop_unit(self, live: LiveRun, unit: Unit) -> None:
         """Stop what a unit has under way; the run hears ``Cancelled`` when it has ended, at once if there is nothing."""
         timer = live.timers.pop(unit, None)
@@ -182,6 +253,9 @@ class Planner:
         for ticket in list(live.tickets):
             if ticket.unit is not unit:
                 continue
+            if ticket.away:
+                self.dispatcher.stop(ticket)
+                return
             if ticket.task is not None or unit.launched:
                 ticket.cancelled = True
                 self._launcher.stop(ticket)
@@ -196,11 +270,16 @@ class Planner:
         self.finished(ticket)
 
     def _waited_too_long(self, ticket: Ticket, bound: float) -> None:
-        if ticket.task is not None or ticket.cancelled or ticket.unit.launched or ticket.live.closed:
+        if ticket.task is not None or ticket.cancelled or ticket.live.closed:
+            return
+        failure = Failure("queue_timeout", f"the attempt waited for a slot for longer than its bound of {bound:g} s")
+        if ticket.away:
+            self.dispatcher.waited_too_long(ticket, failure)
+            return
+        if ticket.unit.launched:
             return
         self._withdraw(ticket)
         unit = ticket.unit
-        failure = Failure("queue_timeout", f"the attempt waited for a slot for longer than its bound of {bound:g} s")
         self._feeder.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
 
     # ---- deadlines ---------------------------------------------------------------------------------------------------

@@ -74,13 +74,13 @@ class Waker:
     def _heard(self, topic: str) -> None:
         node = self._node
         if topic in ("", self._topic):
-            node.commander.wake()
+            node.rung()
         elif topic == UNOWNED:
             node.adopter.wake()
         elif topic in self._queues:
             self.on_queue(self._queues[topic])
         elif topic == EVERYTHING:
-            node.commander.wake()
+            node.rung()
             node.adopter.wake()
             self.on_queue(None)
 

@@ -15,6 +15,7 @@ from headrace.authoring.convert import (
     to_bool,
     to_duration,
     to_int,
+    to_labels,
     to_mapping,
     to_max_items,
     to_text,
@@ -119,6 +120,13 @@ TASK_FIELDS: dict[str, Field] = {
     ),
     "executor": Field(
         "where the attempt runs", {**TEXT, "examples": ["inline", "thread", "process"]}, "executor", to_text
+    ),
+    "queue": Field("which nodes and workers may run it: those that serve this queue", TEXT, "queue", to_text),
+    "needs_labels": Field(
+        "labels that such a node or worker must have",
+        {"type": "object", "additionalProperties": TEXT},
+        "needs_labels",
+        to_labels,
     ),
     "priority": Field("higher goes first", {"type": "integer"}, "priority", to_int),
     "at_most_once": Field("never run it again, even if it was lost", BOOL, "at_most_once", to_bool),

@@ -114,7 +114,7 @@ def _task(task: TaskSpec, shorthands: Mapping[str, str | None]) -> dict[str, Any
     timeouts = _changed(task.timeouts, Timeouts())
     if timeouts:
         written["timeout"] = timeouts["attempt"] if timeouts.keys() == {"attempt"} else timeouts
-    _put(written, task, "executor", "priority", "at_most_once", "allow_failure")
+    _put(written, task, "executor", "queue", "needs_labels", "priority", "at_most_once", "allow_failure")
     if task.tags:
         written["tags"] = _Flow(task.tags)
     return written

@@ -47,6 +47,11 @@ class BoundPython:
         self._convert = convert
         self._context = context
 
+    @property
+    def portable(self) -> bool:
+        """Whether another process can find the function by its name."""
+        return not self._target.startswith("__main__:") and "<locals>" not in self._target
+
     def run(self, attempt: Attempt) -> Coroutine[Any, Any, Any]:
         """Call the function once. No coroutine of its own: this is the hot path of in-process work."""
         args = attempt.args

@@ -20,8 +20,8 @@ from headrace.core.ids import Epoch, NodeId, RunId
 
 CLEAR = (
     "at", "run_id", "workflow", "version", "trigger", "parent", "chain", "key", "task", "item", "attempt", "node",
-    "external", "started_at", "retry_at", "timer", "due", "name", "update", "child", "target", "policy", "message",
-    "kind", "patch", "state", "failed_task", "next_run",
+    "external", "queue", "started_at", "retry_at", "timer", "due", "name", "update", "child", "target", "policy",
+    "message", "kind", "patch", "state", "failed_task", "next_run",
 )  # fmt: skip
 """Fields of events that stay readable: ids, kinds and times. Whatever is not named here is sealed, new fields too."""
 

@@ -170,7 +170,9 @@ class MemoryReady:
                     row.worker = row.claimed_at = None
         return again, sorted(bells - {""})
 
-    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
+    async def withdraw(
+        self, node: NodeId, epoch: Epoch, keys: Sequence[str], *, stop: bool = True
+    ) -> list[tuple[str, str]]:
         """See the contract."""
         base = self.database
         claimed: list[tuple[str, str]] = []
@@ -183,7 +185,7 @@ class MemoryReady:
                 if row.worker is None:
                     del base.ready[key]
                 else:
-                    row.stop = True
+                    row.stop = row.stop or stop
                     worker = row.worker[0]
                     claimed.append((key, base.nodes[worker].bell if base.is_live(worker) else ""))
         return claimed

@@ -316,9 +316,11 @@ class MysqlStore:
         again, bells = found[0]
         return again, sorted({bell for bell in ready.bells_of(bells) if bell})
 
-    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
+    async def withdraw(
+        self, node: NodeId, epoch: Epoch, keys: Sequence[str], *, stop: bool = True
+    ) -> list[tuple[str, str]]:
         """See the contract."""
-        rows = await self._procedure("withdraw_1", node, epoch, Json(sorted({*keys})), repeatable=True)
+        rows = await self._procedure("withdraw_1", node, epoch, Json(sorted({*keys})), int(stop), repeatable=True)
         return [(key.decode(), bell.decode()) for key, bell in rows]
 
     async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:

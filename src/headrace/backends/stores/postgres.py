@@ -341,9 +341,11 @@ class PostgresStore:
         ((again, bells),) = await self._table("requeue_lost_1", *arguments, DELIVERIES_MAX, max(limit, 0))
         return again, sorted({bell for bell in bells if bell})
 
-    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
+    async def withdraw(
+        self, node: NodeId, epoch: Epoch, keys: Sequence[str], *, stop: bool = True
+    ) -> list[tuple[str, str]]:
         """See the contract."""
-        rows = await self._table("withdraw_1", node, epoch, list(keys), repeatable=True)
+        rows = await self._table("withdraw_1", node, epoch, list(keys), stop, repeatable=True)
         return [(row[0], row[1]) for row in rows]
 
     async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:

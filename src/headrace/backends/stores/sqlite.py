@@ -458,9 +458,11 @@ class SqliteStore:
             return 0, []
         return await self._write(lambda db: sqlite_ready.requeue_lost(db, limit, self._clock()))
 
-    async def withdraw(self, node: NodeId, epoch: Epoch, keys: Sequence[str]) -> list[tuple[str, str]]:
+    async def withdraw(
+        self, node: NodeId, epoch: Epoch, keys: Sequence[str], *, stop: bool = True
+    ) -> list[tuple[str, str]]:
         """See the contract."""
-        return await self._write(lambda db: sqlite_ready.withdraw(db, node, epoch, keys, self._clock()))
+        return await self._write(lambda db: sqlite_ready.withdraw(db, node, epoch, keys, self._clock(), stop=stop))
 
     async def offered(self, node: NodeId, limit: int = 100_000) -> list[Standing]:
         """See the contract."""

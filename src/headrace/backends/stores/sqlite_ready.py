@@ -201,7 +201,7 @@ def requeue_lost(db: sqlite3.Connection, limit: int, now: float) -> tuple[int, l
 
 
 def withdraw(
-    db: sqlite3.Connection, node: NodeId, epoch: Epoch, keys: Sequence[str], now: float
+    db: sqlite3.Connection, node: NodeId, epoch: Epoch, keys: Sequence[str], now: float, *, stop: bool
 ) -> list[tuple[str, str]]:
     """Take offers back."""
     check_fence(db, node, epoch)
@@ -211,7 +211,8 @@ def withdraw(
             continue
         row = db.execute("SELECT worker FROM ready WHERE key = ?", (key,)).fetchone()
         if row is not None:
-            db.execute("UPDATE ready SET stop = 1 WHERE key = ?", (key,))
+            if stop:
+                db.execute("UPDATE ready SET stop = 1 WHERE key = ?", (key,))
             bell = db.execute(
                 "SELECT bell FROM nodes WHERE node = ? AND lost_at IS NULL AND expires_at > ?", (row[0], now)
             ).fetchone()

@@ -306,7 +306,11 @@ class ReadyConformance:
         await offer(owner, an_offer("t"), an_offer("u"), an_offer("v"))
         one, two = await claim(worker, room={"thread": 2})
         keys = [an_offer(name).key for name in ("t", "v", "nothing")]
-        assert await owner.store.withdraw(owner.name, owner.epoch, keys) == [(one.key, "worker-bell")]
+        store, name, epoch = owner.store, owner.name, owner.epoch
+        assert await store.withdraw(name, epoch, [one.key], stop=False) == [(one.key, "worker-bell")]
+        assert await worker.store.report(worker.name, worker.epoch, [Beat(one.key, 1)]) == {}
+        assert await store.withdraw(name, epoch, keys) == [(one.key, "worker-bell")]
+        assert await store.withdraw(name, epoch, [one.key], stop=False) == [(one.key, "worker-bell")]
         assert await claim(worker) == []
         beats = [Beat(one.key, 1), Beat(two.key, 1), Beat(an_offer("v").key, 1)]
         verdicts = await worker.store.report(worker.name, worker.epoch, beats)

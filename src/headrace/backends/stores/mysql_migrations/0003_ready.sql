@@ -312,14 +312,17 @@ END
 -- p_keys: a JSON array, sorted. Gives those that are to be stopped, with the bells of their claimers.
 DROP PROCEDURE IF EXISTS withdraw_1
 ;;
-CREATE PROCEDURE withdraw_1(IN p_node VARBINARY(255), IN p_epoch BIGINT, IN p_keys LONGTEXT CHARACTER SET utf8mb4)
+CREATE PROCEDURE withdraw_1(
+    IN p_node VARBINARY(255), IN p_epoch BIGINT, IN p_keys LONGTEXT CHARACTER SET utf8mb4, IN p_stop INT
+)
 SQL SECURITY INVOKER
 BEGIN
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
     START TRANSACTION;
     CALL fence_1(p_node, p_epoch);
     UPDATE JSON_TABLE(p_keys, '$[*]' COLUMNS (k VARCHAR(1024) PATH '$')) AS given
-        STRAIGHT_JOIN ready FORCE INDEX (PRIMARY) ON ready.`key` = CAST(given.k AS BINARY) SET ready.stop = 1;
+        STRAIGHT_JOIN ready FORCE INDEX (PRIMARY) ON ready.`key` = CAST(given.k AS BINARY)
+        SET ready.stop = GREATEST(ready.stop, p_stop);
     DELETE ready, ready_calls FROM JSON_TABLE(p_keys, '$[*]' COLUMNS (k VARCHAR(1024) PATH '$')) AS given
         STRAIGHT_JOIN ready ON ready.`key` = CAST(given.k AS BINARY) AND ready.worker IS NULL
         STRAIGHT_JOIN ready_calls ON ready_calls.`key` = ready.`key`;

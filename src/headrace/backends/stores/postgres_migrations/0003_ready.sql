@@ -206,7 +206,7 @@ BEGIN
     RETURN NEXT;
 END $$;
 
-CREATE FUNCTION {schema}.withdraw_1(p_node text, p_epoch bigint, p_key text[])
+CREATE FUNCTION {schema}.withdraw_1(p_node text, p_epoch bigint, p_key text[], p_stop boolean)
 RETURNS TABLE (r_key text, r_bell text) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     PERFORM {schema}.fence_1(p_node, p_epoch);
@@ -215,7 +215,8 @@ BEGIN
     DELETE FROM {schema}.ready WHERE ready.key = ANY (p_key) AND worker IS NULL;
     RETURN QUERY
         WITH stopped AS (
-            UPDATE {schema}.ready SET stop = true WHERE ready.key = ANY (p_key) RETURNING ready.key, ready.worker
+            UPDATE {schema}.ready SET stop = ready.stop OR p_stop WHERE ready.key = ANY (p_key)
+                RETURNING ready.key, ready.worker
         )
         SELECT stopped.key, coalesce(nodes.bell, '') FROM stopped LEFT JOIN {schema}.nodes
             ON nodes.node = stopped.worker AND lost_at IS NULL AND expires_at > {schema}.clock_seconds();

@@ -1,0 +1,387 @@
+"""Attempts that other nodes carry out: two engines on one store, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from headrace import Headrace, RunCancelled, RunFailed
+from headrace.core import events as ev
+from headrace.core.codec import decode_event
+from headrace.core.events import Event
+from headrace.core.ids import RunId
+from headrace.engine.dispatcher import OFFERS_MIN
+
+import far_tasks as tasks  # isort: skip
+
+T = TypeVar("T")
+
+
+def play(test: Callable[[], Awaitable[T]]) -> T:
+    async def bounded() -> T:
+        async with asyncio.timeout(100):
+            return await test()
+
+    return asyncio.run(bounded())
+
+
+async def history(hr: Headrace, run_id: str) -> list[Event]:
+    return [decode_event(data) for _, data in await hr.store.history(RunId(run_id))]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+class Cluster:
+    """Engines on one store. ``shared``: they work in one data folder."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self.folder = folder
+        self.stack = stack
+        self.url = f"sqlite:///{folder}/x.db"
+
+    async def node(self, name: str, *, shared: bool = True, **options: Any) -> Headrace:
+        data_dir = self.folder / ("files" if shared else name)
+        hr = Headrace(self.url, node=name, data_dir=data_dir, **options)
+        return await self.stack.enter_async_context(hr)
+
+    async def owner(self, **options: Any) -> Headrace:
+        return await self.node("owner", **options)
+
+    async def worker(self, name: str = "worker", *, queues: tuple[str, ...] = ("gpu",), **options: Any) -> Headrace:
+        return await self.node(name, adopt=False, pull=True, queues=queues, **options)
+
+
+@asynccontextmanager
+async def cluster(folder: Path) -> Any:
+    async with AsyncExitStack() as stack:
+        yield Cluster(folder, stack)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one folder", "two folders"])
+def test_tasks_of_a_queue_run_where_it_is_served(tmp_path: Path, shared: bool) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, worker = await nodes.owner(), await nodes.worker(shared=shared)
+            run = await owner.run(tasks.through)
+            assert await run.result() == {"near_2": 5}
+            assert worker._node.puller is not None
+            assert worker._node.puller.done == 1
+            assert await owner.store.queues() == []
+
+    play(test)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one folder", "two folders"])
+def test_logs_are_found_where_the_run_is(tmp_path: Path, shared: bool) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, _ = await nodes.owner(), await nodes.worker(shared=shared)
+            run = await owner.run(tasks.logged)
+            await run.result()
+            (entry,) = await owner.logs(run.id, "say")
+            assert entry.text == "far from home\n"
+
+    play(test)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one folder", "two folders"])
+def test_large_values_travel_both_ways(tmp_path: Path, shared: bool) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, _ = await nodes.owner(), await nodes.worker(shared=shared)
+            assert await (await owner.run(tasks.values)).result() == {"length": 200_000}
+
+    play(test)
+
+
+def test_a_queue_that_nobody_serves_waits_until_somebody_does(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            run = await owner.run(tasks.through)
+            rows = []
+            while not rows:
+                rows = await owner.store.queues()
+            assert [(row.queue, row.waiting) for row in rows] == [("gpu", 1)]
+            await nodes.worker()
+            assert await run.result() == {"near_2": 5}
+
+    play(test)
+
+
+def test_labels_choose(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner(queues=("default", "gpu"), labels={"zone": "b"})
+            other = await nodes.worker("other", labels={"zone": "c"})
+            right = await nodes.worker("right", labels={"zone": "a", "disk": "ssd"})
+            assert await (await owner.run(tasks.labelled)).result() == {"zoned": "zoned"}
+            assert (other._node.puller.done, right._node.puller.done) == (0, 1)
+
+    play(test)
+
+
+def test_failures_come_home(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, _ = await nodes.owner(), await nodes.worker(shared=False)
+            run = await owner.run(tasks.failing)
+            with pytest.raises(RunFailed, match="ValueError: no luck"):
+                await run.result()
+            (failed,) = [event for event in await history(owner, run.id) if isinstance(event, ev.TaskFailed)]
+            assert "far_tasks.py" in failed.failure.traceback
+
+    play(test)
+
+
+def test_a_wide_run_is_spread_and_never_floods_the_table(tmp_path: Path) -> None:
+    items = list(range(1_000))
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            one, two = await nodes.worker("one", threads=4), await nodes.worker("two", threads=4)
+            run = await owner.run(tasks.wide, {"items": items})
+            most = 0
+            done = asyncio.ensure_future(run.result())
+            while not done.done():
+                most = max(most, *(row.waiting + row.claimed for row in await owner.store.queues() or ()), 0)
+                await asyncio.sleep(0.005)
+            assert await done == [2 * item for item in items]
+            assert 0 < most <= OFFERS_MIN
+            assert one._node.puller.done + two._node.puller.done == 1_000
+            assert one._node.puller.done > 0 < two._node.puller.done
+            assert one._node.puller.refused == two._node.puller.refused == 0
+
+    play(test)
+
+
+def test_limits_hold_across_nodes(tmp_path: Path) -> None:
+    async def test() -> None:
+        tasks.Inside.most = 0
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            for name in ("one", "two"):
+                await nodes.worker(name, threads=8)
+            run = await owner.run(tasks.narrow, {"items": list(range(60))})
+            await run.result()
+            assert 1 <= tasks.Inside.most <= 2
+
+    play(test)
+
+
+def test_what_finds_no_slot_at_home_goes_to_others(tmp_path: Path) -> None:
+    items = list(range(200))
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner(threads=1)
+            helper = await nodes.worker("helper", queues=("default",), threads=4)
+            run = await owner.run(tasks.spilling, {"items": items})
+            assert await run.result() == items
+            assert 0 < helper._node.puller.done < 200
+
+    play(test)
+
+
+def test_workflow_code_calls_tasks_elsewhere(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, worker = await nodes.owner(), await nodes.worker(shared=False)
+            assert await (await owner.run(tasks.code, {"n": 10})).result() == 90
+            assert worker._node.puller.done == 10
+
+    play(test)
+
+
+def test_cancelling_stops_the_attempt_elsewhere(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, worker = await nodes.owner(), await nodes.worker()
+            run = await owner.run(tasks.waiting, {"folder": str(tmp_path)})
+            await until((tmp_path / "begun").exists)
+            await run.cancel("enough")
+            with pytest.raises(RunCancelled):
+                await run.result()
+            assert (tmp_path / "cancelled").exists()
+            await until(lambda: worker._node.puller.busy == 0)
+            assert await owner.store.queues() == []
+
+    play(test)
+
+
+def test_cancelling_what_nobody_has_claimed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            run = await owner.run(tasks.waiting, {"folder": str(tmp_path)})
+            while not await owner.store.queues():
+                await asyncio.sleep(0.01)
+            await run.cancel()
+            with pytest.raises(RunCancelled):
+                await run.result()
+            assert await owner.store.queues() == []
+
+    play(test)
+
+
+def test_a_pause_takes_back_what_nobody_has_claimed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            run = await owner.run(tasks.through)
+            while not await owner.store.queues():
+                await asyncio.sleep(0.01)
+            await run.pause()
+            while await owner.store.queues():
+                await asyncio.sleep(0.01)
+            worker = await nodes.worker()
+            await run.resume()
+            assert await run.result() == {"near_2": 5}
+            assert worker._node.puller.done == 1
+
+    play(test)
+
+
+def test_somebody_else_completes_an_attempt_that_was_carried_out_elsewhere(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, _ = await nodes.owner(), await nodes.worker()
+            run = await owner.run(tasks.outside, {"folder": str(tmp_path)})
+            token = tmp_path / "token"
+            await until(lambda: token.exists() and token.read_text())
+            await until(lambda: owner._node.live[RunId(run.id)].run.unit("later", None).external)
+            await owner.complete(token.read_text(), "done")
+            assert await run.result() == {"later": "done"}
+
+    play(test)
+
+
+def test_a_worker_that_stops_gives_its_attempts_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            async with Headrace(nodes.url, node="first", adopt=False, pull=True, queues=("gpu",)):
+                run = await owner.run(tasks.waiting, {"folder": str(tmp_path)})
+                await until((tmp_path / "begun").exists)
+            (tmp_path / "go").touch()
+            await nodes.worker("second")
+            assert await run.result() == {"waits": "gone"}
+            assert len((tmp_path / "begun").read_text().splitlines()) == 2
+
+    play(test)
+
+
+def test_details_of_heartbeats_survive_a_lost_worker(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            lost = Headrace(nodes.url, node="lost", adopt=False, pull=True, queues=("gpu",))
+            await lost.__aenter__()
+            run = await owner.run(tasks.beating, {"folder": str(tmp_path)})
+            await until((tmp_path / "begun").exists)
+            while not any(row.details for row in await owner.store.offered(owner._node.id)):
+                await asyncio.sleep(0.01)
+            lost._node.abandon()
+            await lost.store.close()  # as the death of its process does
+            await nodes.worker("second")
+            assert await run.result() == {"beats": {"page": 7}}
+
+    play(test)
+
+
+def test_an_attempt_that_must_not_run_twice_fails_when_its_worker_is_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            lost = Headrace(nodes.url, node="lost", adopt=False, pull=True, queues=("gpu",))
+            await lost.__aenter__()
+            run = await owner.run(tasks.once, {"folder": str(tmp_path)})
+            await until((tmp_path / "begun").exists)
+            lost._node.abandon()
+            await lost.store.close()
+            await nodes.worker("second")
+            with pytest.raises(RunFailed, match="lost: lost was lost while it carried the attempt out"):
+                await run.result()
+            assert len((tmp_path / "begun").read_text().splitlines()) == 1
+
+    play(test)
+
+
+@pytest.mark.parametrize("subject", ["waiting", "once"])
+def test_the_attempt_outlives_the_owner_of_its_run(tmp_path: Path, subject: str) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            first = Headrace(nodes.url, node="first")
+            await first.__aenter__()
+            await nodes.worker()
+            run = await first.run(getattr(tasks, subject), {"folder": str(tmp_path)})
+            await until((tmp_path / "begun").exists)
+            first._node.abandon()
+            await first.store.close()
+            second = await nodes.owner()
+            (tmp_path / "go").touch()
+            assert await (await second.get(run.id)).result() == {"waits": "gone"}
+            assert len((tmp_path / "begun").read_text().splitlines()) == 1
+
+    play(test)
+
+
+def test_the_outcome_may_come_while_nobody_owns_the_run(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            first = Headrace(nodes.url, node="first")
+            await first.__aenter__()
+            worker = await nodes.worker()
+            run = await first.run(tasks.once, {"folder": str(tmp_path)})
+            await until((tmp_path / "begun").exists)
+            first._node.abandon()
+            await first.store.close()
+            (tmp_path / "go").touch()
+            await until(lambda: worker._node.puller.done == 1)
+            second = await nodes.owner()
+            assert await (await second.get(run.id)).result() == {"waits": "gone"}
+            assert len((tmp_path / "begun").read_text().splitlines()) == 1
+
+    play(test)
+
+
+def test_a_lost_row_is_offered_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            run = await owner.run(tasks.through)
+            while not await owner.store.queues():
+                await asyncio.sleep(0.01)
+            (row,) = await owner.store.offered(owner._node.id)
+            assert await owner.store.withdraw(owner._node.id, owner._node.epoch, [row.key]) == []
+            await nodes.worker()
+            assert await run.result() == {"near_2": 5}
+
+    play(test)
+
+
+def test_a_worker_without_the_code_says_so(tmp_path: Path) -> None:
+    async def test() -> None:
+        from headrace import dag, task
+
+        @task(queue="gpu")
+        def here_only() -> None: ...
+
+        with dag("local") as local:
+            here_only()
+        async with cluster(tmp_path) as nodes:
+            owner, _ = await nodes.owner(workflows=[local]), await nodes.worker()
+            run = await owner.run(local)
+            with pytest.raises(RunFailed, match="unfit: worker cannot run the task"):
+                await run.result()
+
+    play(test)
