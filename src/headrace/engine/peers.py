@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 1.0
 """How old the picture of the others may be when attempts are offered."""
 
+
 class Peer(msgspec.Struct, frozen=True):
     """A live node or worker that pulls."""
 
