@@ -415,7 +415,9 @@ class Dispatcher:
     async def check(self) -> None:
         """Compare what should be on offer with what is; tell runs who carries their attempts out."""
         node = self._node
-        await node.store.expire_lost()
+        if await node.store.expire_lost():
+            node.adopter.wake()
+            node.spawn(node.performer.tell_again(), "headrace-tell-again")
         _, bells = await node.store.requeue_lost()
         for bell in bells:
             self._node.waker.ring(bell)
