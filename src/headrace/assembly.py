@@ -362,11 +362,6 @@ class Headrace(Client):
         return await self.store.queues()
 
     @property
-    def node_id(self) -> str:
-        """The name of this process in the store."""
-        return self._node.id
-
-    @property
     def guests(self) -> int:
         """Attempts of other nodes' runs under way here."""
         return self._node.puller.busy if self._node.puller is not None else 0
