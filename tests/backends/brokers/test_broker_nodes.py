@@ -5,6 +5,7 @@ that ends by its time limit.
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,22 +73,28 @@ class Owner:
                 pipe.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
+BROKERS = [f"{store}-{broker}" for store in ("sqlite", "postgres") for broker in ("nats", "valkey", "rabbit")]
+
+
+@pytest.fixture(params=[*BROKERS, "postgres-store"])
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A store and a broker."""
+    store, _, broker = str(request.param).partition("-")
+    return store, broker
+
+
+@pytest.fixture
+def store_url(pair: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if pair[0] == "sqlite":
         return f"sqlite:///{tmp_path / 'shared.db'}"
     server: PostgresServer = request.getfixturevalue("broker_postgres")
     return PostgresHarness(server).url
 
 
-@pytest.fixture(params=["nats", "valkey", "rabbit", "store"])
-def broker_server(request: pytest.FixtureRequest, store_url: str) -> Server | None:
+@pytest.fixture
+def broker_server(pair: tuple[str, str], request: pytest.FixtureRequest) -> Server | None:
     """None: the store is its own broker."""
-    if request.param == "store":
-        if not store_url.startswith("postgresql"):
-            pytest.skip("SQLite is no broker")
-        return None
-    return request.getfixturevalue(f"{request.param}_server")
+    return None if pair[1] == "store" else request.getfixturevalue(f"{pair[1]}_server")
 
 
 @pytest.fixture
@@ -161,12 +168,12 @@ def test_a_run_that_is_given_up_is_taken_over(owner: Owner, store_url: str, brok
     play(test())
 
 
+@pytest.mark.parametrize("pair", BROKERS, indirect=True)
 def test_signals_sent_while_the_broker_is_away_arrive(
     owner: Owner, broker_server: Server | None, store_url: str, broker_url: str, tmp_path: Path
 ) -> None:
     """They are in the store; when the broker is back, everybody is woken. Nothing stops meanwhile."""
-    if broker_server is None:
-        pytest.skip("a store that is away is another matter")
+    assert broker_server is not None
 
     async def test() -> None:
         run_id = await asyncio.to_thread(owner.run_id)
@@ -185,3 +192,22 @@ def test_signals_sent_while_the_broker_is_away_arrive(
             assert await asyncio.to_thread(owner.result) == SIGNALS + 1
 
     play(test())
+
+
+@pytest.mark.parametrize("pair", ["sqlite-nats"], indirect=True)
+def test_the_command_line_wakes_the_owner(owner: Owner, store_url: str, broker_url: str) -> None:
+    """It is told of the broker by its variable."""
+    run_id = owner.run_id()
+    command = [str(Path(sys.executable).with_name("headrace")), "runs", "signal", run_id, "news", '"end"']
+    surroundings = {**os.environ, "HEADRACE_STORE": store_url, "HEADRACE_BROKER": broker_url}
+    done = subprocess.run(
+        command, env=surroundings, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS_MAX
+    )
+    assert done.returncode == 0, done.stderr
+    assert owner.result() == 1
+    refused = subprocess.run(
+        command, env={**surroundings, "HEADRACE_BROKER": "kafka://x"}, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "there is no broker for kafka://" in refused.stderr
+    assert "Traceback" not in refused.stderr
