@@ -36,9 +36,7 @@ def postgres_broker(place: Place, pace: Pace | None = None) -> Broker:
 
     async def connect(heard: Callable[[str], None]) -> Wire:
         driver: Any = asyncpg  # its annotations are incomplete
-        connection = await driver.connect(
-            place.direct or place.dsn, timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=_SETTINGS
-        )
+        connection = await driver.connect(place.direct or place.dsn, timeout=CONNECT_SECONDS, server_settings=_SETTINGS)
         return _PostgresWire(connection, place.schema, heard)
 
     password = urlsplit(place.dsn).password
