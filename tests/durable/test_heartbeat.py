@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,12 @@ def test_details_are_recorded_every_few_seconds_at_most(tmp_path: Path, monkeypa
 
     async def test() -> None:
         async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[graph]) as hr:
+            begun = time.monotonic()
             run = await hr.run(graph)
             await run.result()
+            took = time.monotonic() - begun  # on a busy machine 300 beats take seconds
             beats = [event for event in await history(hr, run.id) if isinstance(event, ev.TaskHeartbeat)]
-            assert 1 <= len(beats) <= 8
+            assert 1 <= len(beats) <= took / 0.1 + 2
             assert [beat.details for beat in beats] == sorted({beat.details for beat in beats})
 
     play(test)
