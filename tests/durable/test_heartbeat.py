@@ -49,7 +49,7 @@ def test_the_next_attempt_goes_on_where_the_last_one_was(executor: str, tmp_path
 def test_an_attempt_that_falls_silent_is_tried_again(executor: str, tmp_path: Path) -> None:
     function = tasks.falls_silent_inline if executor == "inline" else tasks.falls_silent
     # A child process has to be started and to import the tests first.
-    silent = of(function, executor, timeout={"heartbeat": 2.0 if executor == "process" else 0.05})
+    silent = of(function, executor, timeout={"heartbeat": 5.0 if executor == "process" else 0.05})
     file = tmp_path / "saw"
 
     @workflow

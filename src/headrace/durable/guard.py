@@ -45,10 +45,7 @@ class TooLong(BaseException):
 class Step:
     """Code that runs without waiting. ``place`` is where it was when its time was over, None as long as it is not."""
 
-    __slots__ = ("place",)
-
-    def __init__(self) -> None:
-        self.place: str | None = None
+    place: str | None = None
 
 
 class Guard:
@@ -70,6 +67,10 @@ class Guard:
     def leave(self, step: Step) -> None:
         """It has come to rest, or raised. Nothing is thrown into the thread afterwards."""
         try:
+            self._step = None
+            # Whoever throws says so first and looks for the step then: what is not seen here is not thrown.
+            if self._throwing is None and step.place is None:
+                return
             self._settle(step)
         except TooLong:  # it was on its way
             self._settle(step)
@@ -155,8 +156,9 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 def guard_of_thread(describe: Callable[[int], str]) -> Guard:
     """The guard of the calling thread. ``describe(thread)`` says where the code of a thread is."""
-    guard: Guard | None = getattr(_local, "guard", None)
-    if guard is None:
+    try:
+        return _local.guard  # type: ignore[no-any-return]
+    except AttributeError:
         guard = _local.guard = Guard(describe)
         _watcher.add(guard)
-    return guard
+        return guard
