@@ -210,6 +210,18 @@ async def interrupted(n: int) -> int:
     return await hangs(n)
 
 
+@task(queue="far")
+async def far_away(n: int) -> int:
+    while SWITCH["hangs"]:
+        await asyncio.sleep(0.01)
+    return 3 * n
+
+
+@workflow
+async def elsewhere(n: int) -> int:
+    return await far_away(n)
+
+
 # ---- messages --------------------------------------------------------------------------------------------------------------
 
 
@@ -448,7 +460,7 @@ WORKFLOWS = {
     one.spec.name: one
     for one in (
         *(tasks_and_retries, timers, clocks_and_chance, asyncio_constructs, large_value, database),
-        *(completed_from_outside, interrupted, messages, sends, attributes, small, small_failing, children),
+        *(completed_from_outside, interrupted, elsewhere, messages, sends, attributes, small, small_failing, children),
         *(cancels_a_child, cleans_up, begins_anew, tried_again, done_again, compensated, suspended, paused),
         *(patched_later, no_longer_patched, intercepted),
     )

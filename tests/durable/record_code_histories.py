@@ -1,6 +1,6 @@
 """Records a history of every feature of workflow code, for later versions to replay.
 
-``python tests/durable/record_histories.py v0.1`` writes ``histories/v0.1-<feature>.jsonl`` for the features that have no
+``python tests/durable/record_code_histories.py v0.1`` writes ``histories/v0.1-<feature>.jsonl`` for the features that have no
 recording of that version yet, as ``headrace runs history RUN -o jsonl`` would: one file for each run of workflow code.
 What they refer to in the artifact store is in ``<file>.blobs.json``. A recording is never written anew.
 """
@@ -189,6 +189,26 @@ async def interrupted(folder: Path) -> dict[str, list[bytes]]:
         return {"": [data for _, data in await hr.store.history(RunId(run.id))]}
 
 
+async def elsewhere(folder: Path) -> dict[str, list[bytes]]:
+    """On real time: an attempt that another engine carries out."""
+    url = f"sqlite:///{folder}/x.db"
+    of.SWITCH["hangs"] = True
+    async with (
+        Headrace(url, workflows=[of.elsewhere], node="recorder") as hr,
+        Headrace(url, node="far", adopt=False, pull=True, queues=("far",)),
+    ):
+        run = await hr.start(of.elsewhere, 5)
+        while len(await hr.history(run.id)) < 2:
+            await asyncio.sleep(0.05)
+        of.SWITCH["hangs"] = False
+        assert await run.result() == 15
+        return {"": [data for _, data in await hr.store.history(RunId(run.id))]}
+
+
+REAL = {"interrupted": interrupted, "elsewhere": elsewhere}
+"""Features that need real time."""
+
+
 async def play(feature: str, scenario: Scenario) -> tuple[dict[str, list[bytes]], dict[str, str]]:
     """The histories of a scenario's runs of workflow code by the end of their names, and the blobs they refer to."""
     store = "sqlite://" if feature == "database" else "memory://"
@@ -211,12 +231,12 @@ async def play(feature: str, scenario: Scenario) -> tuple[dict[str, list[bytes]]
 
 async def main(version: str) -> None:
     FOLDER.mkdir(exist_ok=True)
-    for feature in [*SCENARIOS, "interrupted"]:
+    for feature in [*SCENARIOS, *REAL]:
         if (FOLDER / f"{version}-{feature}.jsonl").exists():
             continue
-        if feature == "interrupted":
+        if feature in REAL:
             with tempfile.TemporaryDirectory() as folder:
-                histories, blobs = await interrupted(Path(folder)), dict[str, str]()
+                histories, blobs = await REAL[feature](Path(folder)), dict[str, str]()
         else:
             histories, blobs = await play(feature, SCENARIOS[feature])
         for end, stored in histories.items():
