@@ -16,7 +16,7 @@ from headrace.core.codec import encode_event
 from headrace.core.errors import Fenced, HistoryConflict, StoreUnavailable
 from headrace.core.events import SignalReceived
 from headrace.core.ids import RunId
-from headrace.engine import performer
+from headrace.engine import adopter, performer
 from headrace.engine.node import Node
 
 from code_world import CodeWorld, check_history, histories, start_code  # isort: skip
@@ -233,6 +233,35 @@ def test_a_child_that_is_asked_for_twice_is_started_once(tmp_path: Path) -> None
         assert (await final(node, RUN)).output == 8
         assert len(world.database.runs) == 2
         assert node.epoch == epoch, "it fenced itself"
+
+    play(tmp_path, test)
+
+
+@pytest.mark.parametrize("rings", ["before the commit", "after it"])
+def test_a_message_to_a_run_that_is_just_being_parked_wakes_it(
+    rings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender saw a live owner and rang; the run is no longer in that owner's memory."""
+    monkeypatch.setattr(adopter, "WATCH_SECONDS_MAX", 3600.0)
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        def parks(name: str, args: tuple[Any, ...]) -> bool:
+            flush = args[0] if args else None
+            return name == "commit" and isinstance(flush, Flush) and any(u.release for u in flush.updates)
+
+        store.hold = parks
+        await start_code(node, waits, run_id=RUN)
+        await store.reached.wait()
+        sender = world.open_handle()
+        await sender.post(RUN, "signal", {"name": "item", "payload": "go"})
+        if rings == "before the commit":
+            node.commander.wake()
+            await turns()
+        store.go.set()
+        if rings == "after it":
+            await parked(node, RUN)
+            node.commander.wake()
+        await until(lambda: world.database.runs[RUN].state == "succeeded")
 
     play(tmp_path, test)
 

@@ -22,7 +22,7 @@ from headrace.engine.node import Node, NodeOptions
 
 from rig import Clock, Work, binder, unit_name  # isort: skip
 
-LEASE_SECONDS = 300.0
+LEASE_SECONDS = 50.0
 LIFE_SECONDS_MAX = 20.0
 NOT_COUNTED = frozenset({"renew", "close", "url"})
 """``renew`` comes from a thread in its own time; a process that closes its store has nothing left to lose."""

@@ -34,6 +34,8 @@ FOLD_SLICE = 500
 """Events folded between two turns of the engine's loop: some tens of milliseconds."""
 
 WATCHES_PER_LEASE = 3
+WATCH_SECONDS_MAX = 3.0
+"""The longest between two looks: a dead process on this host is noticed by its lock, however long its lease is."""
 REFUSED_MAX = 10_000
 REFRESH_TRIES = 100
 
@@ -64,7 +66,8 @@ class Adopter:
         """Look for lost nodes and unowned runs, a few times per lease and when somebody says that there are any."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._node.options.lease_seconds / WATCHES_PER_LEASE):
+                pause = min(self._node.options.lease_seconds / WATCHES_PER_LEASE, WATCH_SECONDS_MAX)
+                async with asyncio.timeout(pause):
                     await self._rung.wait()
             self._rung.clear()
             try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,8 @@ COMMANDS: dict[str, Any] = {
 }
 CLAIM_TRIES = 50
 CLAIM_DELAY_SECONDS = 0.1
+BELL_SECONDS_MAX = 5.0
+"""A bell that rings so soon after a run was parked may have rung for it."""
 
 
 class Commander:
@@ -52,6 +56,8 @@ class Commander:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._rung = asyncio.Event()
+        self.rung_at = -math.inf
+        """When the bell last rang, by the monotonic clock."""
         self._applying: set[int] = set()
         """Messages handed to the journal, until a read that begins after their commit: an earlier one may still show
         them, and they must not be applied twice."""
@@ -59,8 +65,12 @@ class Commander:
         self._reading = asyncio.Lock()
 
     def wake(self) -> None:
-        """The bell rang: look into the inbox now."""
+        """The bell rang: look into the inbox now. It may have rung for a run that was just leaving the memory, whose
+        message only :mod:`~headrace.engine.adopter` finds."""
         self._rung.set()
+        self.rung_at = time.monotonic()
+        if self.rung_at - self._node.performer.parked_at < BELL_SECONDS_MAX:
+            self._node.adopter.wake()
 
     def input_of(self, kind: str, payload: dict[str, Any]) -> inp.Input:
         """The core's input for a command. Raises :class:`InvalidCommand` for one that does not exist or fit."""

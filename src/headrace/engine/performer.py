@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,8 @@ class Performer:
         """Children that are just being started, by run id."""
         self.parking: dict[RunId, LiveRun] = {}
         """Runs whose parking is on its way to the store."""
+        self.parked_at = -math.inf
+        """When the last one arrived there, by the monotonic clock."""
         self._wakes: list[float] = []
         self._wake_timer: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -468,9 +472,14 @@ class Performer:
         for timer in live.timers.values():  # a process that dies before the commit leaves none behind
             timer.cancel()
 
+        begun = time.monotonic()
+
         def parked(_error: HeadraceError | None) -> None:
             self.parking.pop(live.run_id, None)
             live.close()
+            self.parked_at = time.monotonic()
+            if node.commander.rung_at >= begun:
+                node.adopter.wake()
             self.wake_at(wake_at)
 
         self.parking[live.run_id] = live
