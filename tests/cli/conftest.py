@@ -11,12 +11,16 @@ import pytest
 COMMAND = [sys.executable, "-m", "headrace.cli"]
 
 
+COLORS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR")
+"""What a build server may have set; tests set them themselves."""
+
+
 class Cli:
     """Runs ``headrace`` in a folder."""
 
     def __init__(self, folder: Path, bytecode: Path) -> None:
         self.folder = folder
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", *COLORS))}
         # A hundred processes share their compiled modules, also where nothing may be written beside the sources.
         inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         self.env = {

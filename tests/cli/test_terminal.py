@@ -24,6 +24,12 @@ from headrace.core.view import RunView, TaskView
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+def own_terminal() -> None:
+    """In the child: Ctrl-C goes to the terminal's owner, and a hang-up is not ignored as under nohup."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """A command on a pseudo-terminal of 100 by 30."""
 
@@ -39,7 +45,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - Ctrl-C goes to its owner
+            preexec_fn=own_terminal,  # noqa: PLW1509
         )
         os.close(theirs)
         self.text = ""
