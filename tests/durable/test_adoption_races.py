@@ -243,6 +243,7 @@ def test_a_message_to_a_run_that_is_just_being_parked_wakes_it(
 ) -> None:
     """Its sender saw a live owner and rang; the run is no longer in that owner's memory."""
     monkeypatch.setattr(adopter, "WATCH_SECONDS_MAX", 3600.0)
+    monkeypatch.setattr(adopter, "WATCHES_PER_LEASE", 0.001)
 
     async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
         def parks(name: str, args: tuple[Any, ...]) -> bool:

@@ -35,7 +35,8 @@ FOLD_SLICE = 500
 
 WATCHES_PER_LEASE = 3
 WATCH_SECONDS_MAX = 3.0
-"""The longest between two looks: a dead process on this host is noticed by its lock, however long its lease is."""
+"""The longest between two looks, unless a node is told to poll less often: a dead process on this host is noticed by its
+lock, however long its lease is."""
 REFUSED_MAX = 10_000
 REFRESH_TRIES = 100
 
@@ -66,7 +67,8 @@ class Adopter:
         """Look for lost nodes and unowned runs, a few times per lease and when somebody says that there are any."""
         while True:
             with contextlib.suppress(TimeoutError):
-                pause = min(self._node.options.lease_seconds / WATCHES_PER_LEASE, WATCH_SECONDS_MAX)
+                options = self._node.options
+                pause = min(options.lease_seconds / WATCHES_PER_LEASE, max(WATCH_SECONDS_MAX, options.poll_seconds))
                 async with asyncio.timeout(pause):
                     await self._rung.wait()
             self._rung.clear()
