@@ -230,6 +230,8 @@ class Headrace(Client):
             "broker": settings.broker,
             "codec": codecs_of(settings),
             "interceptors": interceptors_of(settings),
+            "labels": settings.node.labels,
+            **_part_of(settings.node),
         }
         made = cls(**{**arguments, **overrides})
         made.settings = settings
@@ -486,6 +488,19 @@ def _slots_of(settings: SlotSettings) -> dict[str, int]:
     }
 
 
+def _part_of(node: NodeSettings) -> dict[str, Any]:
+    """What a node's role means to its engine."""
+    match node.role:
+        case "all":
+            return {"queues": node.queues}
+        case "engine":
+            return {"queues": (), "pull": False}
+        case "worker":
+            return {"queues": node.queues, "adopt": False, "pull": True}
+        case "watcher":
+            return {"queues": (), "adopt": False, "execute": False, "pull": False}
+
+
 def _is_shared(store: Store) -> bool:
     """Whether other processes can reach it."""
     url = str(getattr(store, "url", ""))
@@ -495,7 +510,7 @@ def _is_shared(store: Store) -> bool:
 def _lease_seconds_of(store: Store) -> float:
     """On one host dead processes are known at once and only suspended ones are waited for; elsewhere the lease is how
     long a dead node's runs wait."""
-    return 15.0 if str(getattr(store, "url", "")).startswith("postgres") else 60.0
+    return 15.0 if str(getattr(store, "url", "")).startswith(("postgres", "mysql", "mariadb")) else 60.0
 
 
 def _data_dir_of(store: Store) -> Path:

@@ -343,6 +343,27 @@ def test_a_second_signal_stops_attempts_and_says_so(cli, serve, held):
     assert marks(held) == ["began"]
 
 
+# ---- roles -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_leaves_all_attempts_to_workers_and_watchers_do_neither(cli, serve, held):
+    engine = serve("--ready-file", "engine-ready", "--set", "node.role=engine", "--set", "node.name=engine")
+    wait_until((cli.folder / "engine-ready").exists, "the engine's being ready")
+    watcher = serve("--ready-file", "watcher-ready", "--set", "node.role=watcher", "--set", "node.name=watcher")
+    wait_until((cli.folder / "watcher-ready").exists, "the watcher's being ready")
+    run_id = cli("run", "held.yaml", "--no-wait").stdout.strip()
+    wait_until(lambda: cli.json("queues") and cli.json("queues")[0]["waiting"] == 1, "the offer")
+    assert marks(held) == []
+    worker = serve("--set", "node.role=worker", "--set", "node.name=hand", "--set", "node.labels.zone=a").until_ready()
+    wait_until(lambda: marks(held) == ["began"], "the task's start")
+    assert cli.json("queues")[0]["claimed"] == 1
+    (cli.folder / "gate").touch()
+    wait_until(lambda: cli.json("runs", "show", run_id)["state"] == "succeeded", "the run's end")
+    assert marks(held) == ["began", "ended", "after"]
+    for server in (worker, watcher, engine):
+        server.end()
+
+
 # ---- several nodes ---------------------------------------------------------------------------------------------------
 
 

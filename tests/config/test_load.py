@@ -330,3 +330,18 @@ def test_what_needs_a_restart_keeps_its_old_value():
 
 def test_every_key_says_when_it_changes():
     assert {key.change for key in KEYS.values()} == set(Change)
+
+
+def test_a_node_that_stays_has_the_name_of_its_pod_unless_it_has_another(folder):
+    pod = {"POD_NAME": "mill-7"}
+    found = read(environment=pod, serving=True)
+    assert (found.settings.node.name, found.origin(("node", "name"))) == ("mill-7", "POD_NAME")
+    assert read(environment=pod).settings.node.name is None, "a command beside the node must not be taken for it"
+    named = {**pod, "HEADRACE_NODE__NAME": "other"}
+    assert read(environment=named, serving=True).settings.node.name == "other"
+    (folder / "headrace.toml").write_text('[node]\nname = "file"\n')
+    assert read(environment=pod, serving=True).settings.node.name == "file"
+
+
+def test_a_pod_name_that_no_node_can_have_is_refused_by_its_variable():
+    assert "POD_NAME" in "\n".join(refused(environment={"POD_NAME": "no name"}, serving=True))

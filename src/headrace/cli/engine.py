@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace.assembly import Headrace
 from headrace.cli.options import Session
+from headrace.config.load import load
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import RunId
 
@@ -44,9 +45,11 @@ async def reader(session: Session) -> AsyncGenerator[Headrace]:
 
 def guest(session: Session, *, execute: bool = True) -> Headrace:
     """What a command works with: the configuration's, but a passing guest among the nodes. It has a name of its own,
-    and deletes nothing."""
+    deletes nothing, and carries its own runs out whatever the role of the node here."""
+    settings = (session.configuration or load()).settings
     return Headrace.configured(
-        session.configuration.settings if session.configuration is not None else None,
+        settings,
+        queues=settings.node.queues,
         store=session.store,
         adopt=False,
         execute=execute,

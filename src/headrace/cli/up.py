@@ -51,7 +51,7 @@ def up(
     from headrace.config.load import load
 
     def read() -> Configuration:
-        return load(config, overrides=given)
+        return load(config, overrides=given, serving=True)
 
     configuration = read()
     show_logs = _log_writer(verbose=verbose)

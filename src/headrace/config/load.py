@@ -23,6 +23,9 @@ NAMES = ("headrace.toml", "headrace.yaml", "headrace.yml")
 """Files that are looked for in the working directory."""
 
 FILE_VARIABLE = "HEADRACE_CONFIG"
+POD_VARIABLE = "POD_NAME"
+"""How Kubernetes tells a process the name of its pod (downward API), if the manifest asks for it."""
+
 LEVEL_VARIABLE = "HEADRACE_LOG"
 """The short form of ``HEADRACE_LOG__LEVEL``."""
 
@@ -84,12 +87,14 @@ def load(
     environment: Mapping[str, str] | None = None,
     use_environment: bool = True,
     only_right: bool = False,
+    serving: bool = False,
 ) -> Configuration:
     """The configuration of this process.
 
     ``named``: a file (default: :func:`find_file`). ``overrides``: ``section.key=value`` texts of the command line.
     ``use_environment``: False reads the file alone, as ``headrace config check`` does. ``only_right``: take what is right
-    and leave out what is not, to find the nodes of a configuration that somebody has just broken. Raises
+    and leave out what is not, to find the nodes of a configuration that somebody has just broken. ``serving``: a node
+    that stays, which Kubernetes may have named (``POD_NAME``); a command in the same pod must not be taken for it. Raises
     :class:`InvalidConfiguration` with every problem, and :class:`NotFound`.
     """
     around = os.environ if environment is None else environment
@@ -101,6 +106,8 @@ def load(
         reader.variables()
     for text in overrides:
         reader.override(text)
+    if serving and use_environment:
+        reader.pod_name()
     if reader.problems and not only_right:
         raise InvalidConfiguration(reader.problems[:PROBLEMS_MAX], more=len(reader.problems) - PROBLEMS_MAX)
     settings = settings_of({path: given.value for path, given in reader.given.items()})
@@ -212,6 +219,13 @@ class _Reader:
                 self._named_value(key, text, variable)
             elif "__" in variable.removeprefix(_PREFIX):
                 self._problem("unknown variable", did_you_mean(variable, known, what="variables"), variable)
+
+    def pod_name(self) -> None:
+        """The name of the pod, if nothing else names the node."""
+        name = self.environment.get(POD_VARIABLE)
+        key = KEYS["node", "name"]
+        if name and key.path not in self.given:
+            self._named_value(key, name, POD_VARIABLE)
 
     def override(self, text: str) -> None:
         """One ``section.key=value``."""

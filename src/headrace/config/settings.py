@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from headrace.core.spec import QUEUE_DEFAULT
+
 STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
 """Where runs are kept unless told otherwise: a file in the working directory."""
 
@@ -46,12 +48,28 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         _about(
             "The node's name. Two processes must not have the same one at the same time: the later one takes over the"
             " earlier one's runs. With `--nodes N` the processes are called NAME-1 to NAME-N.",
-            default_text="a new one for each process",
+            default_text="with `headrace up` the variable `POD_NAME`; else a new one for each process",
             min_length=1,
             max_length=100,
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         ),
     ] = None
+    role: Annotated[
+        Literal["all", "engine", "worker", "watcher"],
+        _about(
+            "What the node does. `all`: owns runs and carries out attempts, its own and others'. `engine`: owns runs and"
+            " offers all their attempts to others. `worker`: owns no runs, carries out attempts of others. `watcher`:"
+            " neither; it only answers requests."
+        ),
+    ] = "all"
+    queues: Annotated[
+        tuple[str, ...],
+        _about("Queues whose attempts the node carries out.", example=["default", "gpu"], min_length=1),
+    ] = (QUEUE_DEFAULT,)
+    labels: Annotated[
+        dict[str, str],
+        _about("What tasks may ask for of the node that carries them out (`needs_labels`)."),
+    ] = {}
     lease: Annotated[
         float | None,
         _about(
