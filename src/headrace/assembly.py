@@ -46,11 +46,13 @@ from headrace.core.plan import Plan
 from headrace.core.spec import QUEUE_DEFAULT, AnySpec, CodeSpec, TaskSpec
 from headrace.core.validate import bounded_problems
 from headrace.durable.run import CodePlan
+from headrace.engine.counts import metrics_of
 from headrace.engine.dispatcher import AwayTask
 from headrace.engine.intercepting import intercepted
 from headrace.engine.live import Binding
 from headrace.engine.node import GuestSupport, Node, NodeOptions
 from headrace.engine.replayer import suspend_misfits
+from headrace.telemetry.metrics import Metric
 from headrace.worker.guests import Guests
 
 POLL_SECONDS = 2.0
@@ -362,6 +364,10 @@ class Headrace(Client):
     async def queues(self) -> list[QueueRow]:
         """What waits and what is claimed in each queue."""
         return await self.store.queues()
+
+    def metrics(self) -> list[Metric]:
+        """What can be measured of this engine now: see :mod:`headrace.telemetry.metrics`. On the engine's event loop."""
+        return metrics_of(self._node)
 
     @property
     def guests(self) -> int:

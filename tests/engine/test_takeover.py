@@ -63,6 +63,7 @@ def test_a_zombie_is_fenced_and_joins_again(tmp_path: Path) -> None:
             assert not zombie_work.begun["b"]
             ends = [event for event in await events_of(heir.store, live.run_id) if isinstance(event, ev.TaskSucceeded)]
             assert [event.task for event in ends] == ["a", "b"]
+            assert (zombie.counts.fenced, heir.counts.nodes_lost, heir.counts.runs_adopted) == (1, 1, 1)
             assert (await ended(await start(zombie, graph(c=None)))).state == "succeeded"
 
     play(test())

@@ -93,6 +93,7 @@ class Adopter:
             return 0
         await self._release()
         lost = await node.store.expire_lost()
+        node.counts.nodes_lost += len(lost)
         for name in lost:
             logger.warning("a node was lost; its runs are taken over", extra={"lost": name})
         try:
@@ -170,6 +171,7 @@ class Adopter:
             self.refuse(run_id, error if isinstance(error, HeadraceError) else StoreCorrupt(repr(error)))
             return None
         self._claimed.pop(run_id, None)
+        node.counts.runs_adopted += 1
         await node.commander.apply_inbox([run_id])
         if live.run.done and not live.closed and not live.tickets:
             await self.give_up(live)

@@ -120,6 +120,7 @@ class Commander:
                     given = await payloads.restore_input(given, node.artifacts)
                 node.feed(live, given, inbox_id=row.id, then=self._forget(row))
             except (InvalidCommand, UpdateRejected) as error:
+                node.counts.commands_refused += 1
                 # A refused update is told to who asked; nobody hears of the others.
                 level = logging.INFO if isinstance(error, UpdateRejected) else logging.WARNING
                 logger.log(level, "a command was refused", extra={"run_id": row.run_id, "error": error.message})

@@ -268,7 +268,7 @@ class Dispatcher:
         ticket = self._forget(key)
         unit = live.run.unit(outcome.task, outcome.item)
         if unit is None or unit.done or unit.attempt + 1 != outcome.attempt:
-            self._node.late_outcomes += 1
+            self._node.counts.late_outcomes += 1
             self._node.journal.append([], lambda _error: then(), inbox_id=row.id)
             return
         unit.launched = unit.planned = False

@@ -44,6 +44,7 @@ from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
 from headrace.engine.commander import Commander
+from headrace.engine.counts import Counts
 from headrace.engine.dispatcher import Dispatcher
 from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.gates import Ticket
@@ -147,8 +148,7 @@ class Node:
         self.waker = Waker(self, broker)
         self.journal: Journal
         self.epoch = Epoch(0)
-        self.late_outcomes = 0
-        """Outcomes that came after their attempt was over and were refused."""
+        self.counts = Counts()
         self.broken: HeadraceError | None = None
         """Why the node can no longer work; None while it can."""
         self.stopping = False
@@ -347,6 +347,7 @@ class Node:
             return
         self._rejoining = True
         self._joined.clear()
+        self.counts.fenced += 1
         logger.error("fenced", extra={"node": self.id, "epoch": self.epoch, "why": str(error)})
         for live in list(self.live.values()):
             self.drop(live, error)
@@ -599,6 +600,7 @@ class Node:
                 then()
             self._load_wanted(live)
             return
+        self.counts.messages_idle += not encoded
         fresh = None
         if run.fresh:
             fresh, run.fresh = run.fresh, []
@@ -734,7 +736,7 @@ class Node:
         self.planner.finished(ticket)
         live = ticket.live
         if outcome is None or live.closed:
-            self.late_outcomes += outcome is not None
+            self.counts.late_outcomes += outcome is not None
             return
         kept = ticket.gates[-1].name == DATABASE and type(outcome) is inp.Succeeded
         self.feed(live, outcome, outcome_done=ticket.unit.name if kept else None)
