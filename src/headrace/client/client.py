@@ -15,6 +15,7 @@ import msgspec
 
 from headrace.client.handle import RunHandle
 from headrace.client.starting import settle
+from headrace.client.why import Reason, reasons
 from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.execution import LogEntry, LogStore
 from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
@@ -430,6 +431,15 @@ class Client:
         live = self._node.live.get(full)
         run = live.run if live is not None else await read_run(self._node, full)
         return run.plan.brain.view(run, items=items)
+
+    async def why(self, run_id: str) -> list[Reason]:
+        """What keeps a run from its end, by what is stored: which tasks wait for what, and what is stuck; empty if it has
+        ended. Raises :class:`NotFound`."""
+        row = await self.row(run_id)
+        store = self._node.store
+        run: Any = await read_run(self._node, row.run_id)
+        standings = await store.offered(row.owner) if row.owner is not None else []
+        return reasons(row, run, await store.nodes(), standings, await store.now())
 
     async def value(self, value: Any) -> Any:
         """Replace references to large values, wherever they are, by what they stand for."""
