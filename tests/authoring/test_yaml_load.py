@@ -192,6 +192,12 @@ def test_one_thing_wrong(text: str, words: str, kinds: Kinds) -> None:
     assert words in "\n".join(problems(text, kinds))
 
 
+def test_an_example_of_the_type_is_given_when_the_type_is_wrong(kinds: Kinds) -> None:
+    start = "params: {n: {type: int, default: %s}}\ntasks: {a: {run: x}}"
+    assert "for example" in problems(start % "x", kinds)[0]
+    assert "for example" not in problems(start % "9, max: 5", kinds)[0]
+
+
 def test_a_template_may_stand_where_a_number_will_be(kinds: Kinds) -> None:
     text = 'params: {n: 3}\ntasks: {a: {http: {url: "http://x/{{ params.n }}", read_seconds: "{{ params.n }}"}}}'
     assert load_yaml(text, kinds=kinds).spec.tasks["a"].config["read_seconds"] == "{{ params.n }}"

@@ -349,7 +349,8 @@ def _checked(spec: ParamSpec) -> ParamSpec:
         spec = msgspec.structs.replace(spec, default=float(spec.default))
     problems = spec_problems(spec)
     if problems:
-        raise Wrong("; ".join(problems), f"a value of type {spec.type} is, for example, {EXAMPLES[spec.type]}")
+        example = f"a value of type {spec.type} is, for example, {EXAMPLES[spec.type]}"
+        raise Wrong("; ".join(problems), example if any(": expected" in problem for problem in problems) else "")
     return canonical(spec)
 
 
