@@ -218,3 +218,8 @@ def test_both_styles_give_the_same_specification(kinds: Kinds) -> None:
     assert built.spec == written
     assert load_yaml(built.to_yaml(), kinds=kinds).spec == written
     assert set(built.functions) == {f"{__name__}:months", f"{__name__}:aggregate"}
+
+
+def test_what_is_left_at_its_default_is_not_written() -> None:
+    spec = WorkflowSpec(name="w", tasks={"a": TaskSpec(id="a", kind="run", config={"command": "x"})})
+    assert to_yaml(spec) == "name: w\ntasks:\n  a:\n    run: x\n"

@@ -174,7 +174,12 @@ def test_everything_wrong_is_reported_in_the_order_of_the_text(kinds: Kinds) -> 
         ("tasks: [{run: x}]", "needs an id"),
         ("tasks: [{id: a, run: x}, {id: a, run: y}]", "two tasks 'a'"),
         ("steps: {a: {run: x}}", "did you mean 'tasks'?"),
+        ("tasks: {a: {run: x, retries: {retry_on: [75]}}}", 'write "exit:75" or "http:75"'),
+        ("tasks: {a: {run: x, retries: {give_up_on: 404}}}", 'write "exit:404" or "http:404"'),
         ("tasks: {a: {run: x, map: }}", "expected a list"),
+        ("tasks: {a: {run: x, env: {A: b}}}", "it is a setting of 'run': run: {command: ..., env: ...}"),
+        ("tasks: {a: {method: POST, http: x}}", "it is a setting of 'http': http: {url: ..., method: ...}"),
+        ("tasks: {a: {python: 'm:f', env: {A: b}}}", "did you mean 'with'?"),
         ("params: [a]\ntasks: {a: {run: x}}", "expected a mapping"),
         ("defaults: 5\ntasks: {a: {run: x}}", "expected a mapping"),
         ("tasks: {a: {run: x, retries: {backoff: linear}}}", "exponential"),
@@ -185,6 +190,12 @@ def test_everything_wrong_is_reported_in_the_order_of_the_text(kinds: Kinds) -> 
 )
 def test_one_thing_wrong(text: str, words: str, kinds: Kinds) -> None:
     assert words in "\n".join(problems(text, kinds))
+
+
+def test_an_example_of_the_type_is_given_when_the_type_is_wrong(kinds: Kinds) -> None:
+    start = "params: {n: {type: int, default: %s}}\ntasks: {a: {run: x}}"
+    assert "for example" in problems(start % "x", kinds)[0]
+    assert "for example" not in problems(start % "9, max: 5", kinds)[0]
 
 
 def test_a_template_may_stand_where_a_number_will_be(kinds: Kinds) -> None:

@@ -90,7 +90,7 @@ def test_aliases_cannot_multiply_without_end() -> None:
     [
         (b"\xff\xfea\x00", "UTF-16"),
         (b"a: b\nc: \xe9\n", "f:2:4: byte 0xe9 is not UTF-8"),
-        (b" " * (SOURCE_BYTES_MAX + 1), "32 MiB"),
+        (b" " * (SOURCE_BYTES_MAX + 1), "larger than 32 MiB"),
     ],
 )
 def test_bytes_that_are_no_text(data: bytes, words: str) -> None:
@@ -109,3 +109,12 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 def test_what_is_no_json(text: str, words: str) -> None:
     with pytest.raises(InvalidDefinition, match=words):
         read_json(text, "f")
+
+
+def test_a_text_that_is_there_twice_is_kept_once() -> None:
+    data = read_yaml("tasks:\n  first: {run: x}\n  second: {needs: [first], run: x}\n", "f")["tasks"]
+    assert data["second"]["needs"][0] is next(iter(data))
+
+
+def test_a_quoted_merge_key_is_a_key_like_any_other() -> None:
+    assert read_yaml('a: "<<"\nb: &b {x: 1}\nc: {<<: *b, "<<": "<<"}\n', "f")["c"] == {"x": 1, "<<": "<<"}

@@ -81,6 +81,8 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
 def test_the_huge_graph_is_layered(count):
     spec = validate(layered(count, nothing.target))
     assert len(spec.tasks) == count
+    ids = {id(name) for name in spec.tasks}
+    assert all(id(need) in ids for task in spec.tasks.values() for need in task.needs)  # a name is one text
     width = count // 10
     depth = {}
     for id_, task in spec.tasks.items():

@@ -94,6 +94,7 @@ def test_text_is_never_parsed_back() -> None:
         ("line one\n{{ 1 / 0 }}", ["line 2", "division by zero"]),
         ("{{ params.missing }} text", ["'missing'"]),
         ("{{ tasks.load.output.rows | map('nope') }}", ["nope"]),
+        ("{{ range(10 ** 30) }}", ["a range has more than 100,000 values"]),
     ],
 )
 def test_an_evaluation_that_fails_says_why_and_where(template: str, words: list[str]) -> None:
@@ -112,6 +113,11 @@ def test_an_evaluation_that_fails_says_why_and_where(template: str, words: list[
 def test_a_template_that_cannot_be_parsed_is_refused_when_compiled(template: str) -> None:
     with pytest.raises(TemplateError, match="cannot parse"):
         compile_value(template)
+
+
+def test_the_filters_named_for_one_that_is_unknown_are_the_users() -> None:
+    with pytest.raises(TemplateError, match="there is no filter 'zzzz'; filters: abs, batch"):
+        compile_value("{{ 1 | zzzz }}")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,11 @@ def test_everything_wrong_is_said_at_once() -> None:
     assert "ratio: expected a finite number, not 'x'" in message
 
 
+def test_a_pattern_is_said_to_match_the_whole_text() -> None:
+    with pytest.raises(InvalidParams, match="'xy' does not match the pattern '\\^x' from end to end"):
+        resolve_params({"p": ParamSpec(type="str", pattern="^x")}, {"p": "xy"})
+
+
 def test_dates_become_text_and_choices_know_types() -> None:
     assert resolve_params({"d": ParamSpec(type="date")}, {"d": datetime.date(2013, 1, 31)}) == {"d": "2013-01-31"}
     with pytest.raises(InvalidParams):

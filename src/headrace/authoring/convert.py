@@ -126,6 +126,14 @@ def to_texts(value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def to_failure_names(value: object) -> tuple[str, ...]:
+    """Failures by name: one or a list. Bare numbers are refused: an exit code and a status look alike."""
+    for number in cast("list[object]", value) if isinstance(value, list) else [value]:
+        if type(number) is int:
+            raise Wrong(f"{number} could be an exit code or a status", f'write "exit:{number}" or "http:{number}"')
+    return to_texts(value)
+
+
 def to_mapping(value: object) -> dict[str, Any]:
     """A mapping with text keys."""
     if isinstance(value, dict):
@@ -195,8 +203,8 @@ RETRY_FIELDS: dict[str, Callable[[object], Any]] = {
     "max_delay": to_duration,
     "jitter": lambda value: to_choice(Jitter, "jitter", value),
     "elapsed": to_duration,
-    "retry_on": to_texts,
-    "give_up_on": to_texts,
+    "retry_on": to_failure_names,
+    "give_up_on": to_failure_names,
 }
 TIMEOUT_FIELDS: dict[str, Callable[[object], Any]] = dict.fromkeys(
     ("attempt", "queue", "task", "heartbeat"), to_duration
@@ -341,7 +349,8 @@ def _checked(spec: ParamSpec) -> ParamSpec:
         spec = msgspec.structs.replace(spec, default=float(spec.default))
     problems = spec_problems(spec)
     if problems:
-        raise Wrong("; ".join(problems), f"a value of type {spec.type} is, for example, {EXAMPLES[spec.type]}")
+        example = f"a value of type {spec.type} is, for example, {EXAMPLES[spec.type]}"
+        raise Wrong("; ".join(problems), example if any(": expected" in problem for problem in problems) else "")
     return canonical(spec)
 
 

@@ -6,7 +6,7 @@ A template may stand where a number will be, so a setting that holds one is left
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -51,6 +51,11 @@ def config_problems(kind: TaskKind, config: dict[str, Any]) -> list[Wrong]:
     # A type that does not forbid unknown fields would hide a misspelt setting.
     known = _known(kind.Config)
     return [unknown_key(key, known, f"{kind.name!r}") for key in config if key not in known]
+
+
+def setting_names(kind: TaskKind) -> Collection[str]:
+    """The settings that a kind's tasks may have."""
+    return _known(kind.Config).keys()
 
 
 @lru_cache(maxsize=256)

@@ -25,16 +25,19 @@ LAYERS = 10
 
 
 def layered(count: int, target: str) -> WorkflowSpec:
-    """The graph, as the loader of a file would hand it to validation."""
+    """The graph, as the builder or the loader of a file would hand it to validation: a name is one text, wherever it
+    stands."""
     width = max(1, count // LAYERS)
+    names = [f"t{number}" for number in range(count)]
     found: dict[str, TaskSpec] = {}
     for number in range(count):
         needs: tuple[str, ...] = ()
         if number >= width:
             first = number - width
             second = number - number % width - width + (number + 1) % width
-            needs = (f"t{first}",) if first == second else (f"t{first}", f"t{second}")
-        found[f"t{number}"] = TaskSpec(id=f"t{number}", kind="python", config={"function": target}, needs=needs)
+            needs = (names[first],) if first == second else (names[first], names[second])
+        name = names[number]
+        found[name] = TaskSpec(id=name, kind="python", config={"function": target}, needs=needs)
     return WorkflowSpec(name=f"bench-huge-{count}", tasks=found)
 
 

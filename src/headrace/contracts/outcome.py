@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.contracts.converters import to_plain
 from headrace.contracts.execution import AttemptError, CompletesLater
-from headrace.core.errors import PermanentError, RetryableError, UserCodeError
+from headrace.core.errors import PermanentError, RetryableError, StoreError, UserCodeError
 from headrace.core.events import Failure
 
 MESSAGE_CHARS_MAX = 8_192
@@ -59,6 +59,9 @@ def failure_of(error: BaseException) -> Failure:
     text = user_traceback(error)
     if isinstance(error, UserCodeError) and error.traceback:
         text = error.traceback  # what went wrong in the user's module, not where it was noticed
+    elif isinstance(error, StoreError) and not _has_their_frames(error):
+        text = ""  # a full disk under an output: nothing of it lies in the user's code
+        message = _shorten(": ".join(filter(None, (error.message, error.hint))), MESSAGE_CHARS_MAX)
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else None
     return Failure(
         type=type(error).__name__,
@@ -88,6 +91,11 @@ def user_traceback(error: BaseException) -> str:
         return "".join(rendered.format()).rstrip("\n")
     except Exception:  # noqa: BLE001, RUF100 - a __str__ or __repr__ of user code that raises
         return f"{type(error).__name__}: {message_of(error)}"
+
+
+def _has_their_frames(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(not frame.filename.startswith(_NOT_THEIRS) for frame in frames)
 
 
 def _trim(rendered: traceback.TracebackException, depth: int) -> None:

@@ -132,7 +132,7 @@ def _check(spec: ParamSpec, value: Any) -> None:
         if measured is not None and spec.max is not None and measured > spec.max:
             raise ValueError(f"{_shown(value)} is over the maximum of {spec.max:g}{unit}")
     if spec.pattern is not None and isinstance(value, str) and not re.fullmatch(spec.pattern, value):
-        raise ValueError(f"{_shown(value)} does not match the pattern {spec.pattern!r}")
+        raise ValueError(f"{_shown(value)} does not match the pattern {spec.pattern!r} from end to end")
 
 
 def _shown(value: Any) -> str:

@@ -50,6 +50,12 @@ INT_BITS_MAX = 65_536
 
 _ALLOWED_STATEMENTS = (nodes.Output, nodes.If, nodes.For, nodes.Assign)
 _RESERVED = frozenset({"params", "tasks", "run"})
+RANGE_MAX = 100_000
+"""The longest ``range`` in a template."""
+
+_CONCAT = "_concat"
+"""The filter behind a text with several templates in it; no user writes it."""
+
 _PURE_FILTERS = frozenset(
     (  # noqa: SIM905 - forty lines for forty names hide them
         "abs batch capitalize center count d default dictsort filesizeformat first float groupby indent int items "
@@ -150,7 +156,7 @@ def _check(ast: nodes.Template, *, is_text: bool) -> None:
             raise TemplateSyntaxError(f"{kind!r} is not available here; there are: if, for, set", statement.lineno)
     for used in ast.find_all(nodes.Filter):
         if used.name not in _environment.filters:
-            hint = did_you_mean(used.name, sorted(_environment.filters), what="filters")
+            hint = did_you_mean(used.name, sorted(_environment.filters.keys() - {_CONCAT}), what="filters")
             raise TemplateSyntaxError(f"there is no filter {used.name!r}; {hint}", used.lineno)
     for used in ast.find_all(nodes.Test):
         if used.name not in _environment.tests:
@@ -168,7 +174,7 @@ class _Rewrite(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's naming
         parts = [self.visit(part) for part in node.nodes]
-        return nodes.Filter(nodes.List(parts), "_concat", [], [], None, None, lineno=node.lineno)
+        return nodes.Filter(nodes.List(parts), _CONCAT, [], [], None, None, lineno=node.lineno)
 
 
 def _references(ast: nodes.Template) -> tuple[Reference, ...]:
@@ -387,6 +393,13 @@ def _pluck(value: Iterable[Any], attribute: str | int) -> Iterator[Any]:
         yield part
 
 
+def _range(*bounds: int) -> range:
+    found = range(*bounds)
+    if found[RANGE_MAX:]:
+        raise OverflowError(f"a range has more than {RANGE_MAX:,} values; a task can make a longer list")
+    return found
+
+
 def _concat(parts: list[Any]) -> str:
     return _join(parts)
 
@@ -426,7 +439,8 @@ def _make_environment() -> _Sandbox:
     environment = _Sandbox(
         undefined=_Missing, finalize=_finalize, keep_trailing_newline=True, autoescape=False, cache_size=0
     )
-    environment.globals = {"range": environment.globals["range"]}
+    environment.globals.clear()
+    environment.globals["range"] = _range  # type: ignore[assignment]
     environment.filters = {name: _widths_checked(FILTERS[name]) for name in _PURE_FILTERS}
     environment.filters |= {
         "format": _format,
@@ -435,7 +449,7 @@ def _make_environment() -> _Sandbox:
         "quote": _quote,
         "replace": _replace,
         "tojson": _tojson,
-        "_concat": _concat,
+        _CONCAT: _concat,
     }
     return environment
 

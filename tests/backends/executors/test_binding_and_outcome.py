@@ -2,13 +2,17 @@
 
 import dataclasses
 import datetime
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from headrace.backends.artifacts.files import FileArtifacts
 from headrace.backends.executors.binding import work_folder_name
 from headrace.contracts.current import current_attempt
 from headrace.contracts.execution import AttemptError
 from headrace.contracts.outcome import MESSAGE_CHARS_MAX, TRACEBACK_CHARS_MAX, encode_output, failure_of
+from headrace.core.errors import StoreError, StoreFull
 from headrace.testing.executor_conformance import make_attempt
 
 
@@ -55,6 +59,23 @@ def test_messages_and_tracebacks_are_bounded():
     failure = failure_of(caught.value)
     assert len(failure.message) < MESSAGE_CHARS_MAX + 100
     assert len(failure.traceback) < TRACEBACK_CHARS_MAX + 100
+
+
+def test_a_store_that_is_full_under_an_output_shows_no_traceback_of_ours(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with ThreadPoolExecutor(1) as pool:  # as the engine calls it
+        ours = pool.submit(FileArtifacts(tmp_path / "file" / "below").put, b"x").exception()
+    assert isinstance(ours, StoreError)
+    failure = failure_of(ours)
+    assert failure.traceback == ""
+    assert failure.message.startswith(ours.message)
+    assert "\n" not in failure.message
+
+
+def test_a_store_that_fails_under_the_users_own_call_shows_where():
+    with pytest.raises(StoreFull) as caught:
+        raise StoreFull("no space left")
+    assert "raise StoreFull" in failure_of(caught.value).traceback
 
 
 def test_notes_groups_and_causes_are_shown():

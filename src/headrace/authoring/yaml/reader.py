@@ -38,8 +38,8 @@ _UNQUOTED = 'quote templates: "{{ params.name }}"; a bare { begins a mapping'
 def decode(data: bytes, source: str) -> str:
     """Text of a file. Raises :class:`InvalidDefinition` if it is too large or not UTF-8."""
     if len(data) > SOURCE_BYTES_MAX:
-        size = f"{len(data) / 1_048_576:.0f} MiB"
-        raise _invalid(source, f"the file has {size}; the most is {SOURCE_BYTES_MAX // 1_048_576} MiB", "split it up")
+        most = f"{SOURCE_BYTES_MAX // 1_048_576} MiB"
+        raise _invalid(source, f"the file is larger than {most}, which is the most", "split it up")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _invalid(source, "the file is UTF-16, and UTF-8 was expected", "save it as UTF-8")
     try:
@@ -95,6 +95,8 @@ class _Builder:
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.open_anchors: set[str] = set()
         self.alias_nodes = 0
+        self.texts: dict[str, str] = {}
+        """Every text once: in a graph of 100,000 tasks, ids stand in needs again and the rest says much the same."""
         self.merged: dict[int, set[str]] = {}
         """Keys that came into a mapping by ``<<``, by its identity: its own keys of that name are no duplicates."""
 
@@ -184,7 +186,7 @@ class _Builder:
         self.check_tag(event)
         if event.anchor is not None:
             self.anchors[event.anchor] = (text, 1)
-        return _MERGE if text == "<<" and event.implicit[0] else text
+        return _MERGE if text == "<<" and event.implicit[0] else self.texts.setdefault(text, text)
 
     def scalar(self, event: Any) -> Any:
         value: Any = event.value
@@ -195,6 +197,8 @@ class _Builder:
                 value = plain_scalar(value)
             except ValueError as error:
                 raise self.wrong(event, str(error)) from None
+        if type(value) is str:
+            value = self.texts.setdefault(value, value)
         if event.anchor is not None:
             self.anchors[event.anchor] = (value, 1)
         return value

@@ -15,7 +15,7 @@ from headrace.authoring.convert import (
     to_timeouts,
     unknown_key,
 )
-from headrace.authoring.kinds import Kinds, config_problems, to_config
+from headrace.authoring.kinds import Kinds, config_problems, setting_names, shorthand_of, to_config
 from headrace.authoring.loaded import SourcePath
 from headrace.authoring.yaml.fields import DEFAULT_FIELDS, SYNONYMS, TASK_FIELDS, TOP_FIELDS, Field
 from headrace.authoring.yaml.locate import Key
@@ -88,6 +88,16 @@ class Shaper:
         synonym = SYNONYMS.get(key.lower())
         hint = f"did you mean {synonym!r}?" if synonym in known else wrong.hint
         return Wrong(wrong.message, hint, at_key=True)
+
+    def unknown_in_task(self, key: str, raw: Mapping[str, object], id: str) -> Wrong:  # noqa: A002
+        """A setting of the task's kind that stands beside the kind, as in other systems, or no key at all."""
+        wrong = self.unknown(key, {**dict.fromkeys(self.kinds), **TASK_FIELDS}, f"task {id!r}")
+        owner = next((kind for kind in raw if kind in self.kinds and key in setting_names(self.kinds[kind])), None)
+        first = shorthand_of(owner, self.kinds) if owner is not None else None
+        if owner is None or key == first:
+            return wrong
+        inside = f"{first}: ..., {key}: ..." if first else f"{key}: ..."
+        return Wrong(wrong.message, f"it is a setting of {owner!r}: {owner}: {{{inside}}}", at_key=True)
 
     # ---- sections -------------------------------------------------------------------------------------------
 
@@ -184,8 +194,7 @@ class Shaper:
                 kinds.append(key)
                 self.kind(values, key, value, (*path, key))
             else:
-                known = {**dict.fromkeys(self.kinds), **TASK_FIELDS}
-                self.add(self.unknown(key, known, f"task {id!r}"), (*path, key))
+                self.add(self.unknown_in_task(key, raw, id), (*path, key))
         self.one_kind(kinds, id, path, is_complete=len(self.problems) == before)
         self.apply_defaults(values, raw)
         return TaskSpec(**values)

@@ -72,8 +72,11 @@ def to_yaml(spec: WorkflowSpec, shorthands: Mapping[str, str | None] = BUILTIN_S
 def _put(target: dict[str, Any], spec: msgspec.Struct, *names: str) -> None:
     """Copy the attributes that differ from their default."""
     for field in msgspec.structs.fields(spec):
+        if field.name not in names:
+            continue
         value = getattr(spec, field.name)
-        if field.name in names and value != field.default:
+        empty = field.default_factory is not msgspec.NODEFAULT and not value
+        if value != field.default and not empty:
             target[field.name] = value
 
 
