@@ -169,6 +169,13 @@ def test_graph_draws_files_stored_workflows_and_runs(work):
     assert "✗ ask" in work("graph", "--run", "-").stdout
     assert work("graph", "bad.yaml", "--format", "mermaid").stdout.startswith("flowchart TD\n")
     assert "not both" in work("graph", expect=2).stderr
+    shown = work.json("graph", "--run", "-")
+    assert shown["workflow"] == "bad"
+    assert [(task["id"], task["needs"], task["state"]) for task in shown["tasks"]] == [
+        ("ask", [], "failed"),
+        ("then", ["ask"], "upstream_failed"),
+    ]
+    assert "state" not in work.json("graph", "bad.yaml")["tasks"][0]
 
 
 def test_schema_accepts_what_run_accepts(work):

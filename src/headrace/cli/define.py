@@ -106,18 +106,23 @@ def graph(
     workflow: Annotated[str | None, typer.Argument(metavar="[FILE|NAME]", help="A file or a stored workflow.")] = None,
     run_id: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Draw a run, with its states.")] = None,
     form: Annotated[Drawing, typer.Option("--format", "-f", help="What to draw.")] = Drawing.TEXT,
+    output: options.Output = Format.TEXT,
     store: options.Store = None,
     verbose: options.Verbose = False,
 ) -> int:
-    """Draw a workflow's graph as text or Mermaid."""
+    """Draw a workflow's graph as text or Mermaid, or print its tasks and what they need as data."""
     session = session_of(store, verbose=verbose)
     if (workflow is None) == (run_id is None):
         raise typer.BadParameter("give a workflow, or a run with --run RUN, and not both")
     from headrace.authoring.drawing import draw_mermaid, draw_text
+    from headrace.cli.documents import graph_document
     from headrace.cli.runtime import run
 
     with stdout_kept_for_data():
         spec, states = run(_of_run(session, run_id) if run_id is not None else _of_workflow(session, workflow or ""))
+        if output is not Format.TEXT:
+            write_document(graph_document(spec, states), output)
+            return ExitCode.SUCCEEDED
         draw = draw_mermaid if form is Drawing.MERMAID else draw_text
         write(draw(spec, states))
     return ExitCode.SUCCEEDED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from headrace.cli.times import iso
 from headrace.contracts.store import RunRow, WorkflowRow
 from headrace.core.events import Failure
+from headrace.core.spec import WorkflowSpec
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.core.view import RunView, TaskView
 
@@ -26,6 +28,22 @@ come: there is nothing to be done for it. Once its time has come and nobody has 
 
 WAITING = (RunState.PAUSED, RunState.SUSPENDED)
 """States of runs that stand still until somebody resumes them."""
+
+
+def graph_document(spec: WorkflowSpec, states: Mapping[str, str] | None) -> dict[str, Any]:
+    """A graph as data: its tasks with what they need; with ``states``, those of a run."""
+    tasks: list[dict[str, Any]] = []
+    for task_id, task in spec.tasks.items():
+        shown: dict[str, Any] = {
+            "id": task_id,
+            "kind": task.kind,
+            "needs": list(task.needs),
+            "trigger": str(task.trigger),
+            "when": task.when,
+            "mapped": task.is_mapped,
+        }
+        tasks.append(shown if states is None else shown | {"state": states.get(task_id)})
+    return {"workflow": spec.name, "tasks": tasks}
 
 
 def is_interrupted(row: RunRow) -> bool:
