@@ -56,6 +56,7 @@ from headrace.engine.launcher import Launcher
 from headrace.engine.leader import Leader
 from headrace.engine.library import Binder, Library, PlanMaker
 from headrace.engine.live import Binding, LiveRun
+from headrace.engine.locker import Locker
 from headrace.engine.minting import new_node_id, new_run_id
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
 from headrace.engine.peers import describe
@@ -143,7 +144,8 @@ class Node:
         self.now = now
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
-        self.launcher = Launcher(self, artifacts, now)
+        self.locker = Locker(self)
+        self.launcher = Launcher(self, artifacts, now, self.locker)
         self.planner = Planner(self, self.launcher, self.options.slots, now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
@@ -189,6 +191,7 @@ class Node:
         """Open the store, take a lease, take over what nobody owns."""
         await self.store.open()
         await self.waker.start()
+        self.locker.open()
         await self._join()
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
@@ -206,7 +209,7 @@ class Node:
         """Carry out attempts of runs that others own."""
         self.puller = Puller(
             StoreSource(self),
-            lambda puller: Launcher(puller, self.artifacts, self.now),
+            lambda puller: Launcher(puller, self.artifacts, self.now, self.locker),
             self.planner.gatekeeper,
             self.planner.gates_by_executor,
             guests.bind,
@@ -221,9 +224,14 @@ class Node:
         self.waker.serve_queues(self.options.queues)
         self.spawn(puller.serve(), "headrace-puller")
 
+    def launchers(self) -> list[Launcher]:
+        """Who carries attempts out here: of own runs, and of others'."""
+        return [self.launcher] if self.puller is None else [self.launcher, self.puller.launcher]
+
     def rung(self) -> None:
         """Somebody has something for this node: a message, or word on an attempt it carries out."""
         self.commander.wake()
+        self.locker.wake()
         if self.puller is not None:
             self.puller.wake()
 
@@ -288,6 +296,7 @@ class Node:
                     await self.launcher.idle()
         await self.launcher.stop_all(self.options.stop_seconds)
         self.launcher.close()
+        self.locker.close()
         telling = [task for task in self._background if task.get_name() == TELLING]
         if telling and self.broken is None:
             await asyncio.wait(telling, timeout=self.options.stop_seconds)

@@ -1,10 +1,10 @@
-"""Real processes that lead, over real databases: suspended past their lease, killed, stopped."""
+"""Real processes that lead or hold a lock, over real databases: suspended past their lease, killed, stopped."""
 
 import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from headrace import Headrace
 from headrace.core.ids import NodeId
 from headrace.engine.node import Node
 
-PROGRAM = Path(__file__).with_name("leader_process.py")
+LEADER = Path(__file__).with_name("leader_process.py")
+LOCKS = Path(__file__).with_name("lock_process.py")
 LEASE_SECONDS = 2.0
 WAIT_SECONDS_MAX = 60.0
 
@@ -46,8 +47,8 @@ class Process:
 
 
 @contextmanager
-def process(url: str, name: str, lease_seconds: float, folder: Path) -> Iterator[Process]:
-    command = [sys.executable, str(PROGRAM), url, name, str(lease_seconds), str(folder)]
+def process(url: str, name: str, lease_seconds: float, folder: Path, program: Path = LEADER) -> Generator[Process]:
+    command = [sys.executable, str(program), url, name, str(lease_seconds), str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as popen:
@@ -118,5 +119,38 @@ def test_a_leader_that_stops_is_followed_at_once(url: str, tmp_path: Path) -> No
             old = await leads(first._node)
             await first.close()
             assert await leads(second._node) > old
+
+    asyncio.run(work())
+
+
+def test_a_suspended_holder_of_a_lock_is_followed_and_told(url: str, tmp_path: Path) -> None:
+    """Whoever waits gets the lock under a higher token; the former holder's block is cancelled when it wakes up."""
+
+    async def work() -> None:
+        with process(url, "old", LEASE_SECONDS, tmp_path, LOCKS) as old:
+            word, first = (await old.line()).split()
+            assert word == "held"
+            async with Headrace(url, node="new", lease_seconds=LEASE_SECONDS, data_dir=tmp_path / "new") as headrace:
+                old.popen.send_signal(signal.SIGSTOP)
+                async with asyncio.timeout(WAIT_SECONDS_MAX), headrace.lock("door") as held:
+                    assert held.token > int(first)
+                    old.popen.send_signal(signal.SIGCONT)
+                    assert await old.line() == f"LockLost {first}"
+                    assert held.is_held
+
+    asyncio.run(work())
+
+
+def test_the_lock_of_a_killed_process_falls_free(url: str, tmp_path: Path) -> None:
+    """On SQLite at once, whatever its lease: its process is known to be dead."""
+    lease = 3600.0 if url.startswith("sqlite") else LEASE_SECONDS
+
+    async def work() -> None:
+        with process(url, "old", lease, tmp_path, LOCKS) as old:
+            first = int((await old.line()).split()[1])
+            async with Headrace(url, node="new", lease_seconds=lease, data_dir=tmp_path / "new") as headrace:
+                old.popen.kill()
+                async with asyncio.timeout(WAIT_SECONDS_MAX), headrace.lock("door") as held:
+                    assert held.token > first
 
     asyncio.run(work())
