@@ -37,6 +37,7 @@ from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
 from headrace.contracts.execution import BoundTask, Executor
 from headrace.contracts.interceptor import Interceptor, Interceptors
+from headrace.contracts.locks import Locks
 from headrace.contracts.ready import QueueRow
 from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
@@ -86,7 +87,8 @@ class Headrace(Client):
     outermost first; see :class:`~headrace.Interceptor`.
     ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``, ``amqp://``; ``none``) or a
     :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
-    ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
+    ``poll_seconds``: how often a node looks for messages whose wake-up was lost. ``locks``: who keeps the locks and
+    elects the leader (default: the store).
 
     :meth:`configured` makes one that goes by a configuration. One instance per event loop; entering starts the engine,
     leaving stops it: attempts under way get ``drain_seconds`` to end, the rest is interrupted and goes on at the next
@@ -124,6 +126,7 @@ class Headrace(Client):
         interceptors: Sequence[Interceptor] = (),
         broker: str | Broker | None = None,
         poll_seconds: float = POLL_SECONDS,
+        locks: Locks | None = None,
     ) -> None:
         self.interceptors = Interceptors(interceptors)
         self.store = open_store(store) if isinstance(store, str) else store
@@ -203,6 +206,7 @@ class Headrace(Client):
             now=now,
             broker=waking,
             guests=GuestSupport(guests.bind, guests.read_log, guests.keep_log, guests.place),
+            locks=locks,
         )
         engine.library.give_functions = self._functions.update
         super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)

@@ -8,6 +8,7 @@ The engine runs on an event loop in a thread of its own; calls wait for it. Safe
 from __future__ import annotations
 
 import asyncio
+import datetime
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from types import TracebackType
@@ -20,6 +21,7 @@ from headrace.client.handle import RunHandle as AsyncRunHandle
 from headrace.config.changes import Reloaded
 from headrace.config.settings import Settings
 from headrace.contracts.execution import LogEntry
+from headrace.contracts.locking import Lock
 from headrace.contracts.store import RunRow, Store
 from headrace.core.errors import EngineStopped
 from headrace.core.view import RunView
@@ -114,6 +116,11 @@ class Headrace:
     def logs(self, run_id: str, task: str | None = None) -> list[LogEntry]:
         """The text output of a run's attempts."""
         return self._call(self._inner.logs(run_id, task))
+
+    def lock(self, name: str, *, timeout: str | float | datetime.timedelta | None = None) -> Lock:
+        """The lock of that name: ``with hr.lock("name") as held:``. If it is lost, :class:`LockLost` is raised at the end
+        of the block; ``held.check()`` tells before. See :func:`headrace.lock`."""
+        return self._inner.lock(name, timeout=timeout)
 
     def reload(self, settings: Settings) -> Reloaded:
         """Go by other settings from now on. See :meth:`headrace.Headrace.reload`."""

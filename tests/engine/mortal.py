@@ -24,7 +24,7 @@ from rig import Clock, Work, binder, unit_name  # isort: skip
 
 LEASE_SECONDS = 50.0
 LIFE_SECONDS_MAX = 20.0
-NOT_COUNTED = frozenset({"renew", "close", "url"})
+NOT_COUNTED = frozenset({"renew", "renew_locks", "close", "url"})
 """``renew`` comes from a thread in its own time; a process that closes its store has nothing left to lose."""
 
 ENDS = (ev.TaskSucceeded, ev.TaskFailed, ev.TaskSkipped, ev.TaskCancelled, ev.TaskUpstreamFailed)

@@ -14,7 +14,7 @@ _EXIT_CODES = (
 
 def build_app() -> typer.Typer:
     """The command line as a typer application."""
-    from headrace.cli import check, config, define, replay, run, runs, up, worker
+    from headrace.cli import check, config, define, nodes, replay, run, runs, up, worker
 
     app = typer.Typer(
         help=_HELP,
@@ -35,6 +35,8 @@ def build_app() -> typer.Typer:
     app.command("replay")(replay.replay)
     app.command("worker")(worker.worker)
     app.command("queues")(worker.queues)
+    app.command("nodes")(nodes.nodes)
+    app.command("locks")(nodes.locks)
     app.command("bench")(define.bench)
     app.command("version")(define.version)
     return app

@@ -6,6 +6,7 @@ This one works on an engine node in the same process; the node reaches runs of o
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -19,8 +20,10 @@ from headrace.client.why import Reason, reasons
 from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.execution import LogEntry, LogStore
 from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
+from headrace.contracts.locking import Lock, make_lock
+from headrace.contracts.locks import LockRow
 from headrace.contracts.outcome import failure_of
-from headrace.contracts.store import RunFilter, RunRow, WorkflowRow
+from headrace.contracts.store import NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.contracts.token import read_token
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
@@ -611,6 +614,22 @@ class Client:
             kind="update", run_id=full, name=name, args=list(args), kwargs=kwargs, headers={}, update_id=number
         )
         return await chained(self.interceptors.send, send)(call)
+
+    # ---- locks -------------------------------------------------------------------------------------------------------
+
+    def lock(self, name: str, *, timeout: str | float | datetime.timedelta | None = None) -> Lock:
+        """The lock of that name, for this program: ``async with headrace.lock("name") as held:``. The same lock as
+        :func:`headrace.lock` takes in tasks; see there. If it is lost, the block is cancelled and :class:`LockLost` is
+        raised."""
+        return make_lock(name, timeout, self._node.locker)
+
+    async def locks(self) -> list[LockRow]:
+        """The locks that are held, the leader's (``headrace.leader``) among them."""
+        return await self._node.locks.locks()
+
+    async def nodes(self) -> list[NodeRow]:
+        """The nodes and workers of the store, those that were lost lately among them."""
+        return await self._node.store.nodes()
 
     # ---- attempts completed from outside -----------------------------------------------------------------------------
 

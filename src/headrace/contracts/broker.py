@@ -7,7 +7,8 @@ a task of their own: nothing that is decided or recorded waits for a broker. In 
 transaction would make its commit three to nine times slower.
 
 Topics are short texts of letters, digits, ``-``, ``_``, ``%`` and ``.``: :func:`node_topic` (one node's inbox),
-:func:`queue_topic` (the nodes that serve a queue) and :data:`UNOWNED` (the nodes that take runs over).
+:func:`queue_topic` (the nodes that serve a queue), :data:`UNOWNED` and
+:data:`LEADER_WANTED` (the nodes that take runs over and may lead).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import msgspec
 
 UNOWNED = "unowned"
 """Runs wait for somebody to take them over."""
+
+LEADER_WANTED = "leader"
+"""The leader has resigned, or a node has joined: those who may lead are to look."""
 
 EVERYTHING = "*"
 """What :meth:`Broker.start` 's callback hears after a connection was made: wake-ups of any topic may have been lost."""

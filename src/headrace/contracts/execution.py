@@ -9,11 +9,14 @@ runs the bound task once per attempt. Cancellation and attempt timeouts reach ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 import msgspec
 
 from headrace.core.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from headrace.contracts.locking import Locker
 
 Pulse = Callable[[bytes | None], None]
 """Takes an attempt's heartbeat: its details as JSON, or None for a bare sign of life. Cheap; safe from any thread."""
@@ -24,7 +27,7 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
     crash: use it as an idempotency key. ``item`` is the index in a mapped task. ``heartbeat_details`` are those of the
     last heartbeat before this attempt, ``heartbeat_seconds`` the bound of the gap between heartbeats; whoever carries the
     attempt out gives signs of life to ``pulse``. ``headers`` have travelled with the run, see
-    :mod:`headrace.contracts.interceptor`."""
+    :mod:`headrace.contracts.interceptor`. ``locker`` gives locks, see :mod:`headrace.contracts.locking`."""
 
     key: str
     run_id: str
@@ -41,6 +44,7 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
     heartbeat_details: Any = None
     pulse: Pulse | None = None
     headers: dict[str, str] = {}
+    locker: Locker | None = None
     intercepted: bool = False
     """``config`` may have been changed since the task was bound."""
 

@@ -93,8 +93,10 @@ class LockRow(msgspec.Struct, frozen=True):
 
 
 class Locks(Protocol):
-    """Keeps locks. Coroutines are safe to cancel: a cancelled claim may have been granted, and is taken back by
-    :meth:`release_lock`."""
+    """Keeps locks. One that is not the store has an attribute ``authority``: the :attr:`Term.authority` of the terms it
+    gives, new whenever its tokens may begin anew.
+
+    Coroutines are safe to cancel: a cancelled claim may have been granted, and is taken back by :meth:`release_lock`."""
 
     async def take_lock(self, claim: LockClaim) -> LockTurn:
         """Take the lock if it is free and nobody is before us in the line, else take or keep our place in the line.

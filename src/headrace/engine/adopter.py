@@ -1,4 +1,5 @@
-"""Takes runs over: those of lost nodes, and those that were given up.
+"""Takes runs over: those of lost nodes, and those that were given up. Every node does, as far as it has room; which nodes
+are lost, the leader finds out (:mod:`~headrace.engine.watchdog`).
 
 A run that cannot be loaded or bound (its code is gone, its history is damaged) is given up again and remembered with the
 reason; it never keeps others from being taken over.
@@ -35,8 +36,7 @@ FOLD_SLICE = 500
 
 WATCHES_PER_LEASE = 3
 WATCH_SECONDS_MAX = 3.0
-"""The longest between two looks, unless a node is told to poll less often: a dead process on this host is noticed by its
-lock, however long its lease is."""
+"""The longest between two looks, unless a node is told to poll less often."""
 REFUSED_MAX = 10_000
 REFRESH_TRIES = 100
 
@@ -64,7 +64,7 @@ class Adopter:
             self.refused[run_id] = error
 
     async def watch(self) -> None:
-        """Look for lost nodes and unowned runs, a few times per lease and when somebody says that there are any."""
+        """Look for unowned runs, a few times per lease and when somebody says that there are any."""
         while True:
             with contextlib.suppress(TimeoutError):
                 options = self._node.options
@@ -78,7 +78,7 @@ class Adopter:
                 logger.warning("looking for lost runs failed", extra={"error": str(error)})
 
     async def adopt_waiting(self) -> int:
-        """Fence lost nodes, take over what nobody owns. Returns the number of runs taken over. One round at a time: a
+        """Take over what nobody owns. Returns the number of runs taken over. One round at a time: a
         round ends by giving up what it could not take over, which must not be what another one is just loading."""
         async with self._round:
             try:
@@ -92,10 +92,6 @@ class Adopter:
         if node.stopping:  # it starts nothing any more: what it took over now would only wait for its end
             return 0
         await self._release()
-        lost = await node.store.expire_lost()
-        node.counts.nodes_lost += len(lost)
-        for name in lost:
-            logger.warning("a node was lost; its runs are taken over", extra={"lost": name})
         try:
             adopted = await self._adopt_unowned()
             for run_id in await node.store.waiting_runs():
@@ -107,8 +103,6 @@ class Adopter:
                     adopted += await self.adopt(run_id, epoch) is not None
         finally:
             await self._release()
-        if lost:
-            node.spawn(node.performer.tell_again(), "headrace-tell-again")
         return adopted
 
     async def _adopt_unowned(self) -> int:

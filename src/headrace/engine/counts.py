@@ -48,6 +48,8 @@ def metrics_of(node: Node) -> list[Metric]:
         counter("fenced", "Times this node lost its lease and joined anew.", counts.fenced),
         counter("nodes_lost", "Nodes found lost by this one.", counts.nodes_lost),
         counter("runs_adopted", "Runs taken over from nodes that were lost or gave them up.", counts.runs_adopted),
+        counter("locks_lost", "Locks of tasks and programs that were lost while they were held.", node.locker.lost),
+        gauge("leader", "1 while this node leads.", float(node.leader.term() is not None)),
         gauge("runs_live", "Runs in memory.", len(node.live)),
         gauge("backlog_events", "Events that are not durable yet.", node.journal.backlog),
         gauge("guests_live", "Attempts of other nodes' runs under way.", puller.busy if puller is not None else 0),

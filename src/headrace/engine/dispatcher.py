@@ -415,12 +415,7 @@ class Dispatcher:
     async def check(self) -> None:
         """Compare what should be on offer with what is; tell runs who carries their attempts out."""
         node = self._node
-        if await node.store.expire_lost():
-            node.adopter.wake()
-            node.spawn(node.performer.tell_again(), "headrace-tell-again")
-        _, bells = await node.store.requeue_lost()
-        for bell in bells:
-            self._node.waker.ring(bell)
+        await node.watchdog.mind_offers()
         expected = dict(self._away)
         waiting = {_key(ticket) for ticket in self._waiting}
         rows = {row.key: row for row in await node.store.offered(node.id)}

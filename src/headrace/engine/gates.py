@@ -17,6 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     import asyncio
 
+    from headrace.core.errors import HeadraceError
     from headrace.core.run import Unit
     from headrace.engine.live import LiveRun
 
@@ -34,6 +35,7 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     ``timed_out``: stopped because its time was over, ``silent``: because it gave no heartbeat. ``beat_at``: its last
     heartbeat (monotonic); ``details``: what that said, as JSON; ``details_told``: what of that is on its way to the
     history, since ``told_at``. ``away``: on offer to others. ``guest``: of a run that another node owns.
+    ``fault``: stopped because it lost a lock that it relied on.
     """
 
     live: LiveRun
@@ -56,6 +58,7 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     told_at: float = 0.0
     away: bool = False
     guest: bool = False
+    fault: HeadraceError | None = None
 
     def beat(self, details: bytes | None) -> None:
         """The attempt lives. Called from any thread: two assignments, no lock."""

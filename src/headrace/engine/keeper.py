@@ -1,7 +1,8 @@
 """Keeps the node's lease, from a thread and a connection of its own: neither a blocked event loop nor user code costs a
 healthy node its lease.
 
-The thread also judges itself: by the monotonic clock, counted from *before* the last renewal that succeeded, less a
+The same thread keeps the locks that the node holds (:mod:`~headrace.engine.holding`), the leader's among them. It also
+judges itself: by the monotonic clock, counted from *before* the last renewal that succeeded, less a
 margin. When that time is over without a renewal, the node is told to stop before the store would let anyone take over.
 Source: River's ``internal/leadership`` (the local trust window).
 """
@@ -13,10 +14,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from headrace.contracts.store import Leases
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import Epoch, NodeId
+
+if TYPE_CHECKING:
+    from headrace.engine.holding import Holding
 
 logger = logging.getLogger("headrace.keeper")
 
@@ -26,16 +31,27 @@ MARGIN_SHARE = 0.15
 
 
 class Keeper:
-    """Renews one lease until stopped or lost. ``on_lost`` is called on the event loop, once."""
+    """Renews one lease, and with it what ``holding`` has, until stopped or lost. ``taken_at`` is the monotonic time from
+    before the lease was taken. ``on_lost`` is called on the event loop, once."""
 
     def __init__(
-        self, leases: Leases, node: NodeId, epoch: Epoch, lease_seconds: float, on_lost: Callable[[str], None]
+        self,
+        leases: Leases,
+        node: NodeId,
+        epoch: Epoch,
+        lease_seconds: float,
+        on_lost: Callable[[str], None],
+        *,
+        taken_at: float,
+        holding: Holding,
     ) -> None:
         self._leases = leases
         self._node = node
         self._epoch = epoch
         self._lease = lease_seconds
         self._on_lost = on_lost
+        self._holding = holding
+        self._trust(taken_at)
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._keep, name=f"headrace-keeper-{node}", daemon=True)
@@ -54,8 +70,10 @@ class Keeper:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
+    def _trust(self, begun: float) -> None:
+        self._holding.lease_until = begun + self._lease * (1 - MARGIN_SHARE)
+
     def _keep(self) -> None:
-        trusted_until = time.monotonic() + self._lease * (1 - MARGIN_SHARE)
         interval = self._lease / RENEWALS_PER_LEASE
         wait = interval
         while not self._stop.wait(wait):
@@ -64,15 +82,18 @@ class Keeper:
                 if not self._leases.renew(self._node, self._epoch, self._lease):
                     self._lost("the lease was taken over")
                     return
-                trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
-                wait = interval
+                self._trust(begun)
+                self._holding.renew(self._node, self._epoch)
+                wait = max(begun + interval - time.monotonic(), 0.0)  # in time again, however long this one took
             except HeadraceError as error:
                 logger.warning("the lease could not be renewed", extra={"error": str(error)})
+                self._holding.judge()  # not renewed: who keeps the locks may be as slow, and the lease comes first
                 wait = interval / 4
             except Exception:
                 logger.exception("the lease could not be renewed")
+                self._holding.judge()
                 wait = interval / 4
-            if time.monotonic() >= trusted_until:
+            if time.monotonic() >= self._holding.lease_until:
                 self._lost("the lease could not be renewed in time")
                 return
 

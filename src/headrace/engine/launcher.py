@@ -19,13 +19,14 @@ from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.execution import Attempt, CompletesLater
 from headrace.contracts.outcome import failure_of
 from headrace.core import inputs as inp
-from headrace.core.errors import SkipTask, TemplateError
+from headrace.core.errors import HeadraceError, SkipTask, TemplateError
 from headrace.core.events import Failure
 from headrace.core.expressions import NeedValue
 from headrace.core.ids import attempt_key
 from headrace.core.plan import render_call
 from headrace.core.run import REFERENCE_KEY, Run
 from headrace.engine.gates import Ticket
+from headrace.engine.locker import Locker
 from headrace.engine.outcomes import is_plain, load_value, normalise
 
 logger = logging.getLogger("headrace.launcher")
@@ -66,10 +67,13 @@ class Reporter(Protocol):
 class Launcher:
     """One node's attempts under way."""
 
-    def __init__(self, reporter: Reporter, artifacts: ArtifactStore, now: Callable[[], float]) -> None:
+    def __init__(
+        self, reporter: Reporter, artifacts: ArtifactStore, now: Callable[[], float], locker: Locker | None = None
+    ) -> None:
         self._reporter = reporter
         self._artifacts = artifacts
         self._now = now
+        self._locker = locker
         self._running: dict[Ticket, None] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -96,6 +100,14 @@ class Launcher:
         """
         if ticket.task is not None and ticket.begun:
             ticket.task.cancel()
+
+    def fail(self, key: str, error: HeadraceError) -> None:
+        """End an attempt under way as failed with that error; one that is not here is left alone."""
+        for ticket in self._running:
+            unit = ticket.unit
+            if attempt_key(ticket.live.run_id, unit.node.id, unit.item, ticket.attempt) == key:
+                ticket.fault = error
+                self.stop(ticket)
 
     async def stop_all(self, seconds: float) -> None:
         """Interrupt everything, for a node that stops. Attempts that do not stop in time are left behind; their
@@ -163,6 +175,8 @@ class Launcher:
             return inp.Failed(task, item, ticket.attempt, ticket.started_at, failure, _details(ticket))
         if ticket.stopping:
             return inp.Interrupted(task, item, ticket.attempt) if ticket.recorded else None
+        if ticket.fault is not None and not ticket.cancelled:
+            return inp.Failed(task, item, ticket.attempt, ticket.started_at, failure_of(ticket.fault), _details(ticket))
         return inp.Cancelled(task, item, ticket.attempt, ticket.started_at)
 
     async def _attempt(self, ticket: Ticket) -> None:  # noqa: PLR0912, PLR0915 - flat for speed
@@ -201,6 +215,7 @@ class Launcher:
                 heartbeat_seconds=node.timeouts.heartbeat,
                 heartbeat_details=unit.details,
                 pulse=ticket.beat,
+                locker=self._locker,
             )
             if bound is not None:
                 timeout = asyncio.get_running_loop().call_later(bound, self._time_out, ticket)
@@ -223,7 +238,7 @@ class Launcher:
         except TemplateError as error:
             outcome = inp.Failed(task, item, number, None, Failure("template", error.message, retryable=False))
         except asyncio.CancelledError:
-            if ticket.timed_out or ticket.stopping or ticket.cancelled:
+            if ticket.timed_out or ticket.stopping or ticket.cancelled or ticket.fault is not None:
                 outcome = self._interrupted(ticket)
             else:
                 failure = Failure("CancelledError", "the task's own code raised asyncio.CancelledError")
@@ -237,6 +252,8 @@ class Launcher:
             timeout.cancel()
         if attempt is not None:
             live.binding.context.finish(attempt)
+            if self._locker is not None and self._locker.owners:
+                self._locker.end(attempt.key)
         self._running.pop(ticket, None)
         unit.launched = False
         if outcome is _EXTERNAL:

@@ -19,6 +19,7 @@ import msgspec
 from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.broker import Broker
 from headrace.contracts.database import DATABASE
+from headrace.contracts.locks import STORE, Locks
 from headrace.contracts.ready import Outcome
 from headrace.contracts.store import RunRow, Store
 from headrace.core import events as ev
@@ -48,12 +49,15 @@ from headrace.engine.counts import Counts
 from headrace.engine.dispatcher import Dispatcher
 from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.gates import Ticket
+from headrace.engine.holding import Holding
 from headrace.engine.janitor import Janitor
 from headrace.engine.journal import Journal, Release
 from headrace.engine.keeper import Keeper
 from headrace.engine.launcher import Launcher
+from headrace.engine.leader import Leader
 from headrace.engine.library import Binder, Library, PlanMaker
 from headrace.engine.live import Binding, LiveRun
+from headrace.engine.locker import Locker
 from headrace.engine.minting import new_node_id, new_run_id
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
 from headrace.engine.peers import describe
@@ -62,8 +66,12 @@ from headrace.engine.planner import Planner
 from headrace.engine.puller import BindCall, Puller, ReadLog
 from headrace.engine.pulling import StoreSource
 from headrace.engine.waker import Waker
+from headrace.engine.watchdog import Watchdog
 
 logger = logging.getLogger("headrace.node")
+
+RESIGN_SECONDS_MAX = 2.0
+"""How long a node that stops waits for its right to lead to be given back."""
 
 PROGRESS_SECONDS = 1.0
 """How often a long run's row is refreshed with its progress; every change of state refreshes it at once."""
@@ -74,11 +82,11 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lease_seconds``: how long a lost node's runs stay unclaimed at most. On SQLite a dead process is noticed at once
     by its lock file, so only one that is suspended is waited for, and a disk that stalls costs a healthy node nothing.
-    ``adopt``: take over unowned runs. ``slots``: attempts under way at once, by executor. ``patience_seconds``: how
-    long an unreachable or full store is retried before the node gives up. ``retention_seconds``: finished runs older
-    than this are deleted; None keeps them. ``child_check_seconds``: how often a parked run with open children looks
-    after them, should word of an end have been lost. ``live_runs_max``: runs in memory above which no more are
-    taken over. ``queues``: whose attempts are carried out here, own and others';
+    ``adopt``: take over unowned runs, and lead if no other node does. ``slots``: attempts under way at once, by
+    executor. ``patience_seconds``: how long an unreachable or full store is retried before the node gives up.
+    ``retention_seconds``: finished runs older than this are deleted; None keeps them. ``child_check_seconds``: how often
+    a parked run with open children looks after them, should word of an end have been lost. ``live_runs_max``: runs in
+    memory above which no more are taken over. ``queues``: whose attempts are carried out here, own and others';
     ``labels``: what tasks may ask for of the node that runs them. ``pull``: carry out attempts of runs that other nodes
     own.
     """
@@ -113,7 +121,7 @@ class GuestSupport(msgspec.Struct, frozen=True):
 
 
 class Node:
-    """The engine."""
+    """The engine. ``locks``: who keeps the locks, the leader's among them (default: the store)."""
 
     def __init__(
         self,
@@ -127,15 +135,18 @@ class Node:
         now: Callable[[], float] = time.time,
         broker: Broker | None = None,
         guests: GuestSupport | None = None,
+        locks: Locks | None = None,
     ) -> None:
         self.options = options or NodeOptions()
         self.id = NodeId(self.options.node or new_node_id())
         self.store = store
+        self.locks: Locks = locks if locks is not None else store
         self.artifacts = artifacts
         self.now = now
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
-        self.launcher = Launcher(self, artifacts, now)
+        self.locker = Locker(self)
+        self.launcher = Launcher(self, artifacts, now, self.locker)
         self.planner = Planner(self, self.launcher, self.options.slots, now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
@@ -144,7 +155,22 @@ class Node:
         self.adopter = Adopter(self)
         self.commander = Commander(self)
         self.performer = Performer(self)
-        self.janitor = Janitor(store, self.options.retention_seconds, delete_logs)
+        self.holding = Holding(self.locks, self.options.lease_seconds)
+        self.leader = Leader(
+            self.holding,
+            lambda: (self.id, self.epoch),
+            authority=getattr(self.locks, "authority", STORE),
+            on_change=self._leader_changed,
+        )
+        self.watchdog = Watchdog(self)
+        self.janitor = Janitor(
+            store,
+            self.options.retention_seconds,
+            delete_logs,
+            term=self.leader.term,
+            is_candidate=lambda: self.options.adopt,
+            refused=self.leader.step_down,
+        )
         self.waker = Waker(self, broker)
         self.journal: Journal
         self.epoch = Epoch(0)
@@ -165,13 +191,16 @@ class Node:
         """Open the store, take a lease, take over what nobody owns."""
         await self.store.open()
         await self.waker.start()
+        self.locker.open()
         await self._join()
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
         self.spawn(self.dispatcher.serve(), "headrace-dispatcher")
         if self.options.adopt:
+            await self.watchdog.look()
             await self.adopter.adopt_waiting()
-            self.spawn(self.adopter.watch(), "headrace-watchdog")
+            self.spawn(self.watchdog.serve(), "headrace-watchdog")
+            self.spawn(self.adopter.watch(), "headrace-adopter")
         self.spawn(self.janitor.serve(), "headrace-janitor")
         if self.options.pull and self._guests is not None:
             self._start_pulling(self._guests)
@@ -180,7 +209,7 @@ class Node:
         """Carry out attempts of runs that others own."""
         self.puller = Puller(
             StoreSource(self),
-            lambda puller: Launcher(puller, self.artifacts, self.now),
+            lambda puller: Launcher(puller, self.artifacts, self.now, self.locker),
             self.planner.gatekeeper,
             self.planner.gates_by_executor,
             guests.bind,
@@ -195,9 +224,14 @@ class Node:
         self.waker.serve_queues(self.options.queues)
         self.spawn(puller.serve(), "headrace-puller")
 
+    def launchers(self) -> list[Launcher]:
+        """Who carries attempts out here: of own runs, and of others'."""
+        return [self.launcher] if self.puller is None else [self.launcher, self.puller.launcher]
+
     def rung(self) -> None:
         """Somebody has something for this node: a message, or word on an attempt it carries out."""
         self.commander.wake()
+        self.locker.wake()
         if self.puller is not None:
             self.puller.wake()
 
@@ -224,6 +258,7 @@ class Node:
             "adopt": options.adopt,
             **describe(options.queues, options.labels, options.slots, pulls=pulls),
         }
+        begun = time.monotonic()
         self.epoch = await self.store.join(self.id, options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
             self.store,
@@ -233,7 +268,15 @@ class Node:
             keep=self.artifacts.put,
         )
         self.journal.on_broken = self._journal_broke
-        self._keeper = Keeper(self.store, self.id, self.epoch, self.options.lease_seconds, self._lease_lost)
+        self._keeper = Keeper(
+            self.store,
+            self.id,
+            self.epoch,
+            self.options.lease_seconds,
+            self._lease_lost,
+            taken_at=begun,
+            holding=self.holding,
+        )
         self._keeper.start()
 
     async def stop(self, *, drain_seconds: float = 0.0) -> None:
@@ -244,6 +287,7 @@ class Node:
         self.stopping = True
         self._joined.set()
         self.planner.gatekeeper.open = False
+        await self._resign()
         if self.puller is not None:
             await self.puller.stop(drain_seconds=drain_seconds, stop_seconds=self.options.stop_seconds)
         if drain_seconds > 0:
@@ -252,6 +296,7 @@ class Node:
                     await self.launcher.idle()
         await self.launcher.stop_all(self.options.stop_seconds)
         self.launcher.close()
+        self.locker.close()
         telling = [task for task in self._background if task.get_name() == TELLING]
         if telling and self.broken is None:
             await asyncio.wait(telling, timeout=self.options.stop_seconds)
@@ -271,6 +316,18 @@ class Node:
         self.performer.stop()
         await self.waker.stop()
         await self.store.close()
+
+    async def _resign(self) -> None:
+        """Let another node lead while this one drains."""
+        try:
+            async with asyncio.timeout(RESIGN_SECONDS_MAX):
+                if await self.leader.resign():
+                    self.waker.leader_wanted()
+        except (TimeoutError, HeadraceError) as error:  # its right ends by itself
+            logger.warning("the leader could not resign", extra={"error": str(error)})
+
+    def _leader_changed(self) -> None:
+        self.janitor.rouse()
 
     def reconfigure(
         self,
@@ -307,6 +364,7 @@ class Node:
         self.performer.stop()
         for task in list(self._background):
             task.cancel()
+        self.holding.lose_all(str(error))
         self.journal.abandon(error)
         if self._keeper is not None:
             self._keeper.let_go()
@@ -348,6 +406,7 @@ class Node:
         self._rejoining = True
         self._joined.clear()
         self.counts.fenced += 1
+        self.holding.lose_all(f"node {self.id} lost its lease")
         logger.error("fenced", extra={"node": self.id, "epoch": self.epoch, "why": str(error)})
         for live in list(self.live.values()):
             self.drop(live, error)
@@ -373,6 +432,7 @@ class Node:
         self._rejoining = False
         self._joined.set()
         if self.options.adopt:
+            await self.watchdog.look()
             await self.adopter.adopt_waiting()
 
     def holds(self, epoch: Epoch) -> bool:

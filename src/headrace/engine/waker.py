@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from headrace.contracts.broker import EVERYTHING, UNOWNED, Broker, NoBroker, node_topic, queue_topic
+from headrace.contracts.broker import EVERYTHING, LEADER_WANTED, UNOWNED, Broker, NoBroker, node_topic, queue_topic
 from headrace.core.errors import HeadraceError
 from headrace.engine.doorbell import Doorbell, bell_of, here, ring
 
@@ -66,7 +66,7 @@ class Waker:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        unowned = [UNOWNED] if self._node.options.adopt else []
+        unowned = [UNOWNED, LEADER_WANTED] if self._node.options.adopt else []
         self.broker.subscribe([self._topic, *unowned, *self._queues])
 
     # ---- hearing -----------------------------------------------------------------------------------------------------
@@ -77,11 +77,14 @@ class Waker:
             node.rung()
         elif topic == UNOWNED:
             node.adopter.wake()
+        elif topic == LEADER_WANTED:
+            node.watchdog.wake()
         elif topic in self._queues:
             self.on_queue(self._queues[topic])
         elif topic == EVERYTHING:
             node.rung()
             node.adopter.wake()
+            node.watchdog.wake()
             self.on_queue(None)
 
     # ---- telling -----------------------------------------------------------------------------------------------------
@@ -101,6 +104,10 @@ class Waker:
     def runs_unowned(self) -> None:
         """Runs wait for somebody to take them over. Never waits."""
         self._announce(UNOWNED)
+
+    def leader_wanted(self) -> None:
+        """The leader has gone, or a node has joined that it does not know of. Never waits."""
+        self._announce(LEADER_WANTED)
 
     def _announce(self, topic: str) -> None:
         self.broker.publish(topic)
