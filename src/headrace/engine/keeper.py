@@ -13,8 +13,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-from headrace.contracts.store import Leases
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import Epoch, NodeId
 
@@ -25,11 +25,19 @@ MARGIN_SHARE = 0.15
 """Share of the lease by which a node stops itself early."""
 
 
+class Renewing(Protocol):
+    """Who extends a lease: a store, or a server for a worker that has no store."""
+
+    def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
+        """See :meth:`headrace.contracts.store.Leases.renew`."""
+        ...
+
+
 class Keeper:
     """Renews one lease until stopped or lost. ``on_lost`` is called on the event loop, once."""
 
     def __init__(
-        self, leases: Leases, node: NodeId, epoch: Epoch, lease_seconds: float, on_lost: Callable[[str], None]
+        self, leases: Renewing, node: NodeId, epoch: Epoch, lease_seconds: float, on_lost: Callable[[str], None]
     ) -> None:
         self._leases = leases
         self._node = node
