@@ -54,7 +54,8 @@ def build_app(desk: Desk, door: Door) -> Litestar:
     }
 
     @post(wire.PATH + "{verb:str}", guards=[door.guard], status_code=200)
-    async def workers(request: Request[Any, Any, Any], verb: str) -> Response[bytes]:
+    async def workers(request: Request[Any, Any, Any]) -> Response[bytes]:
+        verb = request.path_params["verb"]
         if verb not in verbs:
             return _refusal(HTTPStatus.NOT_FOUND, "not-found", f"there is no {verb!r}; there are {', '.join(verbs)}")
         kind, answer = verbs[verb]
