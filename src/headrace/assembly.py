@@ -157,7 +157,7 @@ class Headrace(Client):
         self._data_dir = Path(data_dir) if data_dir is not None else _data_dir_of(self.store)
         self._logs = FileLogs(self._data_dir / "logs")
         self.kinds: TaskKinds = load_task_kinds()
-        slots = _slots_of(self.settings.slots)
+        slots = slots_of(self.settings.slots)
         self._threads = ThreadExecutor(slots["thread"], abandoned_max=limits.abandoned_threads)
         self._processes = ProcessExecutor(
             slots["process"], calls_per_process=limits.process_calls, memory_bytes_max=limits.process_memory
@@ -250,7 +250,7 @@ class Headrace(Client):
         done = compare(self.settings, settings)
         new = done.in_force
         self.settings = new
-        slots = _slots_of(new.slots)
+        slots = slots_of(new.slots)
         self._threads.resize(slots["thread"])
         self._processes.resize(slots["process"])
         self._node.reconfigure(
@@ -485,7 +485,7 @@ def make_plan(spec: AnySpec, version: str) -> Plan | CodePlan:
     return graph_plan(spec, version)
 
 
-def _slots_of(settings: SlotSettings) -> dict[str, int]:
+def slots_of(settings: SlotSettings) -> dict[str, int]:
     """Attempts under way at once, by executor."""
     cores = os.cpu_count() or 1
     return {

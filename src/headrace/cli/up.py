@@ -96,7 +96,14 @@ def _serve(
             pass
 
         say = lifeline.say if lifeline is not None else nobody
-        host = Host(configuration, load=read, applied=applied, notifier=Notifier(ready_file), say=say)
+        host = Host(
+            configuration,
+            load=read,
+            applied=applied,
+            notifier=Notifier(ready_file),
+            say=say,
+            shares_port=supervised is not None,
+        )
         name = host.headrace.node_id
         show_logs(configuration.settings, name)
         if lifeline is not None:

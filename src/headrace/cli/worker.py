@@ -12,10 +12,12 @@ from headrace.cli.options import Session, pairs, session_of
 from headrace.cli.output import Format, write, write_document
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
     from headrace.assembly import Headrace
     from headrace.contracts.ready import QueueRow
+    from headrace.worker.remote import RemoteWorker
 
 EXECUTORS = ("thread", "process", "shell")
 """Whose slots can be set."""
@@ -50,11 +52,23 @@ def worker(
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="DIR", help="Folder for logs, large values and work folders.")
     ] = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--server", metavar="URL", help="A server to work for, instead of a store; again for more, one at a time."
+        ),
+    ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option("--token-file", metavar="FILE", help="Holds the server's token. [env: HEADRACE_TOKEN]"),
+    ] = None,
     store: options.Store = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Carry out attempts of the queues it serves, for runs that other processes own, until told to stop.
+
+    With --server it needs no access to the store: a token is all it has.
 
     Ctrl-C once, or SIGTERM, takes nothing new and lets attempts under way end; twice interrupts them. What had not ended
     is offered to others.
@@ -65,6 +79,19 @@ def worker(
 
     counts = _slots(slots)
     folder = _folder(source_dir)
+
+    if server or token_file:
+        from headrace.cli.worker_remote import remote_worker
+
+        made = remote_worker(
+            session, server, token_file, queues=queue, labels=labels, slots=counts, name=name, data_dir=data_dir,
+            source_dir=folder,
+        )  # fmt: skip
+
+        async def work_there() -> int:
+            return await _work_there(session, made, _served(tuple(queue or ("default",)), labels))
+
+        return run(work_there())
 
     async def work() -> int:
         return await _work(session, tuple(queue or ("default",)), labels, counts, name, folder, data_dir)
@@ -82,7 +109,6 @@ async def _work(
     data_dir: str | None,
 ) -> int:
     import asyncio
-    import signal
 
     from headrace.assembly import Headrace
 
@@ -103,6 +129,37 @@ async def _work(
         source_dir=source_dir,
         **{key: value for key, value in given.items() if value is not None},
     )
+    async with headrace:
+        _say(session, f"worker {headrace.node_id} serves {_served(queues, labels)}")
+        broken = asyncio.create_task(_until_broken(headrace))
+        await _until_told(session, headrace, broken)
+    return 0
+
+
+async def _work_there(session: Session, worker: RemoteWorker, served: str) -> int:
+    import asyncio
+
+    started = asyncio.create_task(worker.start())
+
+    async def until_broken() -> None:
+        await started
+        _say(session, f"worker {worker.name} serves {served} for {worker.server}")
+        await asyncio.Event().wait()
+
+    try:
+        await _until_told(session, worker, asyncio.create_task(until_broken()))
+    finally:
+        started.cancel()
+        await asyncio.gather(started, return_exceptions=True)
+        await worker.close()
+    return 0
+
+
+async def _until_told(session: Session, worker: Headrace | RemoteWorker, broken: asyncio.Task[None]) -> None:
+    """Wait for a signal and close the worker as it asks for. Raises what ``broken`` does."""
+    import asyncio
+    import signal
+
     stop, hurry = asyncio.Event(), asyncio.Event()
     drain = [float("inf")]
 
@@ -115,24 +172,20 @@ async def _work(
         drain[0] = TERM_SECONDS
         stop.set()
 
-    async with headrace:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, interrupted)
-        loop.add_signal_handler(signal.SIGTERM, terminated)
-        _say(session, f"worker {headrace.node_id} serves {_served(queues, labels)}")
-        broken = asyncio.create_task(_until_broken(headrace))
-        await asyncio.wait([asyncio.create_task(stop.wait()), broken], return_when=asyncio.FIRST_COMPLETED)
-        if broken.done():
-            broken.result()  # raises
-        broken.cancel()
-        if headrace.guests:
-            _say(session, f"waiting for {headrace.guests:,} attempts under way to end; Ctrl-C stops them")
-        closing = asyncio.create_task(headrace.close(drain_seconds=drain[0]))
-        await asyncio.wait([closing, asyncio.create_task(hurry.wait())], return_when=asyncio.FIRST_COMPLETED)
-        if not closing.done():
-            await headrace.interrupt()
-        await closing
-    return 0
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.add_signal_handler(signal.SIGTERM, terminated)
+    await asyncio.wait([asyncio.create_task(stop.wait()), broken], return_when=asyncio.FIRST_COMPLETED)
+    if broken.done():
+        broken.result()  # raises
+    broken.cancel()
+    if worker.guests:
+        _say(session, f"waiting for {worker.guests:,} attempts under way to end; Ctrl-C stops them")
+    closing = asyncio.create_task(worker.close(drain_seconds=drain[0]))
+    await asyncio.wait([closing, asyncio.create_task(hurry.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if not closing.done():
+        await worker.interrupt()
+    await closing
 
 
 async def _until_broken(headrace: Headrace) -> None:

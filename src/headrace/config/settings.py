@@ -163,6 +163,41 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
 
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `headrace up` serves over HTTP: workers without database access, and whether the node is healthy."""
+
+    listen: Annotated[
+        str | None,
+        _about(
+            "Where to listen, as `host:port`. There is no TLS: off this host, put a proxy in front that has it.",
+            default_text="nothing is served",
+            min_length=1,
+            example="127.0.0.1:7233",
+        ),
+    ] = None
+    worker_tokens: Annotated[
+        str | None,
+        _about(
+            "Tokens that let a worker in, separated by commas or white space, each of at least 16 characters. Whoever has"
+            ' one gets whatever tasks are given and decides their outcomes. Best kept in a file: `{file = "tokens"}`.',
+            Change.NOW,
+            secret=True,
+            default_text="none: nothing is served without one",
+            min_length=1,
+        ),
+    ] = None
+    worker_lease: Annotated[
+        float,
+        _about(
+            "How long the attempts of a worker that is lost wait at most until they are offered to others.",
+            Change.NOW,
+            duration=True,
+            ge=1,
+            le=3600,
+        ),
+    ] = 15.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, with its defaults."""
 
@@ -245,3 +280,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     slots: SlotSettings = SlotSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    server: ServerSettings = ServerSettings()

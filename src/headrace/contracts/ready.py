@@ -174,6 +174,11 @@ class Ready(Protocol):
         ended. Durable on return."""
         ...
 
+    async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
+        """Everything a claimer has, in the order in which it was offered: for one that did not hear the answer to a
+        claim. Empty if it no longer holds ``epoch``: does not raise :class:`Fenced`."""
+        ...
+
     async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
         """Say that claims are alive and how far they are. Returns what the claimer has to know: which to stop, because
         their run no longer wants them, and which it has lost."""

@@ -189,7 +189,8 @@ class Leases(Protocol):
     async def join(self, node: NodeId, lease_seconds: float, bell: str, info: dict[str, Any]) -> Epoch:
         """Register a node and take its lease; returns the epoch to write with. Joining again under the same id raises
         the epoch: the former holder is fenced, its runs become unowned and its locks free; what it was asked is
-        forgotten."""
+        forgotten. ``info``: what others can read about it; with ``remote: True`` the node is not the calling process:
+        it is judged by its lease alone, whatever becomes of the caller."""
         ...
 
     def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:

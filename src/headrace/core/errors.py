@@ -166,6 +166,20 @@ class PayloadSealed(StoreError):
     """A payload was sealed by a codec (encryption, compression) that is not there, or with a key that is not."""
 
 
+class ServerError(HeadraceError):
+    """A server refused what it was asked, or answered something that is not understood."""
+
+
+class ServerUnavailable(ServerError):
+    """No server can be reached, or it cannot answer now; trying again later, or at another one, may help."""
+
+    retryable = True
+
+
+class NotAuthorized(ServerError):
+    """The server does not know the token."""
+
+
 class ValueTooLarge(HeadraceError):
     """A value is over its bound and no file store is configured to hold it."""
 

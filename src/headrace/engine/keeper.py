@@ -14,9 +14,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from headrace.contracts.store import Leases
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import Epoch, NodeId
 
@@ -30,20 +29,28 @@ MARGIN_SHARE = 0.15
 """Share of the lease by which a node stops itself early."""
 
 
+class Renewing(Protocol):
+    """Who extends a lease: a store, or a server for a worker that has no store."""
+
+    def renew(self, node: NodeId, epoch: Epoch, lease_seconds: float) -> bool:
+        """See :meth:`headrace.contracts.store.Leases.renew`."""
+        ...
+
+
 class Keeper:
-    """Renews one lease, and with it what ``holding`` has, until stopped or lost. ``taken_at`` is the monotonic time from
-    before the lease was taken. ``on_lost`` is called on the event loop, once."""
+    """Renews one lease, and with it the locks that ``holding`` has, if any, until stopped or lost. ``taken_at`` is the
+    monotonic time from before the lease was taken. ``on_lost`` is called on the event loop, once."""
 
     def __init__(
         self,
-        leases: Leases,
+        leases: Renewing,
         node: NodeId,
         epoch: Epoch,
         lease_seconds: float,
         on_lost: Callable[[str], None],
         *,
         taken_at: float,
-        holding: Holding,
+        holding: Holding | None = None,
     ) -> None:
         self._leases = leases
         self._node = node
@@ -51,6 +58,7 @@ class Keeper:
         self._lease = lease_seconds
         self._on_lost = on_lost
         self._holding = holding
+        self._trusted_until = 0.0
         self._trust(taken_at)
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -71,7 +79,14 @@ class Keeper:
             await asyncio.to_thread(self._thread.join)
 
     def _trust(self, begun: float) -> None:
-        self._holding.lease_until = begun + self._lease * (1 - MARGIN_SHARE)
+        self._trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
+        if self._holding is not None:
+            self._holding.lease_until = self._trusted_until
+
+    def _judge(self) -> None:
+        """Not renewed: who keeps the locks may be as slow, and the lease comes first."""
+        if self._holding is not None:
+            self._holding.judge()
 
     def _keep(self) -> None:
         interval = self._lease / RENEWALS_PER_LEASE
@@ -83,17 +98,18 @@ class Keeper:
                     self._lost("the lease was taken over")
                     return
                 self._trust(begun)
-                self._holding.renew(self._node, self._epoch)
+                if self._holding is not None:
+                    self._holding.renew(self._node, self._epoch)
                 wait = max(begun + interval - time.monotonic(), 0.0)  # in time again, however long this one took
             except HeadraceError as error:
                 logger.warning("the lease could not be renewed", extra={"error": str(error)})
-                self._holding.judge()  # not renewed: who keeps the locks may be as slow, and the lease comes first
+                self._judge()
                 wait = interval / 4
             except Exception:
                 logger.exception("the lease could not be renewed")
-                self._holding.judge()
+                self._judge()
                 wait = interval / 4
-            if time.monotonic() >= self._holding.lease_until:
+            if time.monotonic() >= self._trusted_until:
                 self._lost("the lease could not be renewed in time")
                 return
 

@@ -26,7 +26,8 @@ GAP_SECONDS = 0.05
 
 class Waker:
     """One node's wake-ups. ``on_queue`` is called with the name of a queue in which something is ready, and with None if
-    that may be so of any; see :meth:`serve_queues`."""
+    that may be so of any; see :meth:`serve_queues`. ``on_remote`` is called in the same way for the queues of
+    :meth:`serve_remote`: those of workers without database access that this node speaks for."""
 
     def __init__(self, node: Node, broker: Broker | None) -> None:
         self._node = node
@@ -35,6 +36,8 @@ class Waker:
         self._topic = node_topic(node.id)
         self._queues: dict[str, str] = {}
         self.on_queue: Callable[[str | None], None] = lambda _: None
+        self._remote_queues: dict[str, str] = {}
+        self.on_remote: Callable[[str | None], None] = lambda _: None
         self._announced: set[str] = set()
         self._due = asyncio.Event()
 
@@ -65,9 +68,14 @@ class Waker:
         self._queues = {queue_topic(queue): queue for queue in queues}
         self._subscribe()
 
+    def serve_remote(self, queues: Collection[str]) -> None:
+        """Hear of these queues too, for workers that wait at this node."""
+        self._remote_queues = {queue_topic(queue): queue for queue in queues}
+        self._subscribe()
+
     def _subscribe(self) -> None:
         unowned = [UNOWNED, LEADER_WANTED] if self._node.options.adopt else []
-        self.broker.subscribe([self._topic, *unowned, *self._queues])
+        self.broker.subscribe({self._topic: None, **dict.fromkeys(unowned), **self._queues, **self._remote_queues})
 
     # ---- hearing -----------------------------------------------------------------------------------------------------
 
@@ -79,13 +87,16 @@ class Waker:
             node.adopter.wake()
         elif topic == LEADER_WANTED:
             node.watchdog.wake()
-        elif topic in self._queues:
-            self.on_queue(self._queues[topic])
         elif topic == EVERYTHING:
             node.rung()
             node.adopter.wake()
             node.watchdog.wake()
             self.on_queue(None)
+            self.on_remote(None)
+        if topic in self._queues:
+            self.on_queue(self._queues[topic])
+        if topic in self._remote_queues:
+            self.on_remote(self._remote_queues[topic])
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.assembly import Headrace
 from headrace.config.changes import Reloaded
@@ -37,6 +37,9 @@ from headrace.service.catalog import ServedFiles
 from headrace.service.notify import Notifier
 from headrace.service.status import StatusFile
 from headrace.service.watch import LOOK_SECONDS, Watch
+
+if TYPE_CHECKING:
+    from headrace.server.listener import Listener
 
 logger = logging.getLogger("headrace.up")
 
@@ -58,7 +61,8 @@ class End(enum.Enum):
 class Host:
     """``load`` reads the configuration anew (see :func:`headrace.config.load.load`); ``applied`` is called with the
     settings in force, at the start and after every change: the log is set up there. ``say`` is told ``ready`` and
-    ``reloaded`` with details. ``exit_now`` ends the process at once."""
+    ``reloaded`` with details. ``exit_now`` ends the process at once. ``shares_port``: other nodes of this host listen at
+    the same one."""
 
     def __init__(
         self,
@@ -69,7 +73,9 @@ class Host:
         notifier: Notifier,
         say: Callable[[dict[str, Any]], None] = lambda message: None,
         exit_now: Callable[[int], None] = os._exit,
+        shares_port: bool = False,
     ) -> None:
+        self._listener = _listener_of(configuration.settings, shares_port=shares_port)
         self.headrace = Headrace.configured(configuration.settings)
         self.configuration = configuration
         self.files = ServedFiles(self.headrace)
@@ -97,6 +103,8 @@ class Host:
             await self.files.read(self.configuration.settings.workflows)
             async with self.headrace:
                 await self.files.store()
+                if self._listener is not None:
+                    await self._listener.start(self.headrace._node)
                 self._watch = Watch(self._watched())
                 self._tell_ready()
                 watching = asyncio.create_task(self._watch_files())
@@ -106,6 +114,8 @@ class Host:
                     watching.cancel()
                     await asyncio.gather(watching, *self._reloads, return_exceptions=True)
                     self._notifier.stopping()
+                    if self._listener is not None:
+                        await self._listener.stop()
                 await self._close(end)
             self._status.remove()
         if end is End.DONE and self._interrupting is not None:
@@ -216,6 +226,9 @@ class Host:
 
     async def _reload(self, all_again: bool) -> bool:
         new = await asyncio.to_thread(self._load)
+        if self._listener is not None:
+            server = new.settings.server
+            self._listener.change(server.worker_tokens, lease_seconds=server.worker_lease)
         done = await self.headrace.reload(new.settings)
         self.configuration = new
         self._secret |= {path for path, given in new.given.items() if given.secret is not None}
@@ -275,3 +288,18 @@ class Host:
             if self._watch.look(self._watched()):
                 # The files may be others by then; that shows at the next looks, which find nothing else to do.
                 await self.reload()
+
+
+def _listener_of(settings: Settings, *, shares_port: bool) -> Listener | None:
+    """What serves workers over HTTP, listening but not answering yet; None if that is not asked for. Raises
+    :class:`HeadraceError`."""
+    server = settings.server
+    if server.listen is None:
+        return None
+    try:
+        from headrace.server.listener import Listener  # noqa: PLC0415 - an extra, and only for nodes that serve
+    except ImportError as error:
+        raise HeadraceError(
+            f"server.listen is set, and the package {error.name} is missing", hint="pip install 'headrace[server]'"
+        ) from None
+    return Listener(server.listen, server.worker_tokens, lease_seconds=server.worker_lease, shares_port=shares_port)

@@ -172,7 +172,13 @@ class CodedStore:
         self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
     ) -> list[Claim]:
         """See the contract."""
-        claims = await self._inner.claim_attempts(node, epoch, queues, labels, room)
+        return self._open_claims(await self._inner.claim_attempts(node, epoch, queues, labels, room))
+
+    async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
+        """See the contract."""
+        return self._open_claims(await self._inner.held(node, epoch))
+
+    def _open_claims(self, claims: list[Claim]) -> list[Claim]:
         return [
             msgspec.structs.replace(
                 one,

@@ -85,6 +85,19 @@ class MemoryReady:
                     claims.append(Claim(one.key, row.delivery, one.queue, one.executor, one.call, row.details))
             return claims
 
+    async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
+        """See the contract."""
+        base = self.database
+        with base.lock:
+            holder = base.nodes.get(node)
+            if holder is None or holder.epoch != epoch:
+                return []
+            return [
+                Claim(one.offer.key, one.delivery, one.offer.queue, one.offer.executor, one.offer.call, one.details)
+                for one in base.ready.values()
+                if one.worker == (node, epoch)
+            ]
+
     def _held(self, node: NodeId, epoch: Epoch, key: str, delivery: int) -> ReadyRow | None:
         row = self.database.ready.get(key)
         return row if row is not None and row.worker == (node, epoch) and row.delivery == delivery else None

@@ -287,6 +287,10 @@ class MysqlStore:
         asked = Json([*dict.fromkeys(queues)]), Json(dict(labels)), Json(ready.room_rows(room))
         return [ready.claim_of(row) for row in await self._procedure("claim_attempts_1", node, epoch, *asked)]
 
+    async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
+        """See the contract."""
+        return [ready.claim_of(row) for row in await self._rows(ready.SELECT_HELD, node, epoch)]
+
     async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
         """See the contract."""
         if not beats:

@@ -14,6 +14,12 @@ SELECT_OFFERED = """
 SELECT ready.`key`, ready.delivery, ready.worker, ready.claimed_at, ready.details
 FROM ready JOIN runs ON runs.run_id = ready.run_id WHERE runs.owner = ? ORDER BY ready.number LIMIT ?"""
 
+SELECT_HELD = """
+SELECT ready.`key`, ready.delivery, ready.queue, ready.executor, ready_calls.`call`, ready.details
+FROM ready JOIN ready_calls ON ready_calls.`key` = ready.`key`
+    JOIN nodes ON nodes.node = ready.worker AND nodes.epoch = ready.worker_epoch
+WHERE ready.worker = ? AND ready.worker_epoch = ? ORDER BY ready.number"""
+
 SELECT_QUEUES = """
 SELECT queue, COUNT(CASE WHEN worker IS NULL THEN 1 END), COUNT(worker),
     GREATEST(0e0, COALESCE((SELECT seconds FROM clock) - MIN(CASE WHEN worker IS NULL THEN offered_at END), 0e0))

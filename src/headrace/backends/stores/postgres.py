@@ -314,6 +314,10 @@ class PostgresStore:
         arguments = [list(queues), ready.text(dict(labels)), list(wanted), list(wanted.values())]
         return [ready.claim_of(row) for row in await self._table("claim_attempts_1", node, epoch, *arguments)]
 
+    async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
+        """See the contract."""
+        return [ready.claim_of(row) for row in await self._rows(ready.SELECT_HELD, node, epoch)]
+
     async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
         """See the contract."""
         keys, deliveries = [beat.key for beat in beats], [beat.delivery for beat in beats]

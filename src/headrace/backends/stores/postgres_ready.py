@@ -14,6 +14,11 @@ SELECT_OFFERED = """
 SELECT ready.key, delivery, ready.worker, claimed_at, details FROM {schema}.ready JOIN {schema}.runs USING (run_id)
 WHERE runs.owner = $1 ORDER BY number LIMIT $2"""
 
+SELECT_HELD = """
+SELECT ready.key, delivery, queue, executor, call, details
+FROM {schema}.ready JOIN {schema}.ready_calls USING (key) JOIN {schema}.nodes ON node = worker AND epoch = worker_epoch
+WHERE worker = $1 AND worker_epoch = $2 ORDER BY number"""
+
 SELECT_QUEUES = """
 SELECT queue, count(*) FILTER (WHERE worker IS NULL), count(*) FILTER (WHERE worker IS NOT NULL),
     greatest(0, coalesce({schema}.clock_seconds() - min(offered_at) FILTER (WHERE worker IS NULL), 0))

@@ -263,7 +263,8 @@ class SqliteStore:
             epoch, lock = sqlite_leases.join(
                 db, self._locks, node=node, lease_seconds=lease_seconds, bell=bell, info=info, now=self._clock()
             )
-            self._held[node] = (epoch, lock)
+            if lock is not None:
+                self._held[node] = (epoch, lock)
             return epoch
 
         return await self._write(work)
@@ -432,6 +433,10 @@ class SqliteStore:
                 db, node=node, epoch=epoch, queues=queues, labels=labels, room=room, now=self._clock()
             )
         )
+
+    async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
+        """See the contract."""
+        return await self._read(sqlite_ready.held, node, epoch)
 
     async def report(self, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
         """See the contract. Writes only if heartbeats said something."""

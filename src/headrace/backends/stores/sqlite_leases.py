@@ -56,15 +56,16 @@ def join(
     bell: str,
     info: dict[str, Any],
     now: float,
-) -> tuple[Epoch, NodeLock]:
-    """Take a node's lease and lock under a new epoch; whoever held it before is fenced."""
+) -> tuple[Epoch, NodeLock | None]:
+    """Take a node's lease and lock under a new epoch; whoever held it before is fenced. A remote worker has no lock:
+    this process is not the one that would die."""
     before = db.execute("SELECT epoch FROM nodes WHERE node = ?", (node,)).fetchone()
     epoch = next_epoch(db)
     db.execute(_PUT_NODE, (node, epoch, now + lease_seconds, bell, msgspec.json.encode(info).decode()))
     _disown_all(db, node)
     db.execute("DELETE FROM nodes WHERE lost_at < ?", (now - LOST_KEPT_SECONDS,))
     try:
-        lock = locks.take(node, epoch)
+        lock = None if info.get("remote") else locks.take(node, epoch)
     except OSError as error:
         raise StoreError(
             f"the lock file of node {node} in {locks.folder} cannot be made ({error.strerror})",

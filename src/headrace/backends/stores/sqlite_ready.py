@@ -99,6 +99,20 @@ def claim(
     return claims
 
 
+def held(db: sqlite3.Connection, node: NodeId, epoch: Epoch) -> list[Claim]:
+    """Everything a claimer has."""
+    rows = db.execute(
+        "SELECT ready.key, delivery, queue, executor, call, details FROM ready JOIN ready_calls USING (key)"
+        " WHERE worker = ? AND worker_epoch = ?"
+        " AND EXISTS (SELECT 1 FROM nodes WHERE node = worker AND epoch = worker_epoch) ORDER BY number",
+        (node, epoch),
+    )
+    return [
+        Claim(key, delivery, queue, executor, call.encode(), _bytes(details))
+        for key, delivery, queue, executor, call, details in rows
+    ]
+
+
 def look(db: sqlite3.Connection, node: NodeId, epoch: Epoch, beats: Sequence[Beat]) -> dict[str, Any]:
     """What a claimer has to know of its claims."""
     verdicts: dict[str, Literal["stop", "lost"]] = {}

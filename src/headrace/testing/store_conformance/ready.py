@@ -67,6 +67,19 @@ class ReadyConformance:
         assert await claim(owner) == []
 
     @scenario
+    async def test_a_claimer_can_ask_what_it_has(self, stage: Stage) -> None:
+        owner, worker = await cast(stage)
+        await offer(owner, an_offer("a"), an_offer("b"), an_offer("c", queue="cpu"))
+        assert await worker.store.held(worker.name, worker.epoch) == []
+        claims = await claim(worker)
+        held = await worker.store.held(worker.name, worker.epoch)
+        assert held == sorted(claims, key=lambda one: one.key)
+        assert [one.call for one in held] == [an_offer("a").call, an_offer("b").call]
+        assert await owner.store.held(owner.name, owner.epoch) == []
+        await worker.store.join(worker.name, 60, "", {})
+        assert await worker.store.held(worker.name, worker.epoch) == []
+
+    @scenario
     async def test_offering_again_changes_nothing(self, stage: Stage) -> None:
         owner, worker = await cast(stage)
         await offer(owner, an_offer(), an_offer())

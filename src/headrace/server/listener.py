@@ -1,0 +1,132 @@
+"""The socket: opened before the node starts, so that a port that is taken is known at once; served on the node's own
+event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from collections.abc import Generator
+
+import uvicorn
+
+from headrace.core.errors import HeadraceError
+from headrace.engine.node import Node
+from headrace.server.app import Door, build_app
+from headrace.server.desk import Desk
+from headrace.server.tokens import Tokens
+
+logger = logging.getLogger("headrace.server")
+
+CLOSE_SECONDS = 5
+"""How long requests under way may take when the server stops."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the node, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Nothing: the node has handlers of its own."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As it is, and then say so."""
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class Listener:
+    """A server for one node. ``listen``: ``host:port``. ``tokens``: see :class:`~headrace.server.tokens.Tokens`.
+    ``shares_port``: with other nodes of this host. Raises :class:`HeadraceError` if it cannot listen, or has no token to
+    ask for."""
+
+    def __init__(self, listen: str, tokens: str | None, *, lease_seconds: float, shares_port: bool = False) -> None:
+        self._door = Door(Tokens(tokens))
+        self._socket = _listen(listen, shares_port=shares_port)
+        self._lease_seconds = lease_seconds
+        self._desk: Desk | None = None
+        self._server: _Uvicorn | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as ``host:port``."""
+        host, port = self._socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def start(self, node: Node) -> None:
+        """Serve for a node that has started."""
+        self._desk = Desk(node, lease_seconds=self._lease_seconds)
+        config = uvicorn.Config(
+            build_app(self._desk, self._door),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+        )
+        self._server = _Uvicorn(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="headrace-server")
+        await self._server.listening.wait()
+        logger.info("workers are served", extra={"listen": self.address})
+        if not _is_loopback(self._socket.getsockname()[0]):
+            logger.warning("there is no TLS here: put a proxy in front that has it", extra={"listen": self.address})
+
+    def change(self, tokens: str | None, *, lease_seconds: float) -> None:
+        """Go by other tokens and another lease from now on. Raises :class:`HeadraceError`; then nothing has changed."""
+        self._door.change(Tokens(tokens))
+        self._lease_seconds = lease_seconds
+        if self._desk is not None:
+            self._desk.lease_seconds = lease_seconds
+
+    async def stop(self) -> None:
+        """Send those who wait away, let requests under way end, close the socket. Idempotent."""
+        if self._desk is not None:
+            self._desk.close()
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        self._socket.close()
+
+
+def _listen(text: str, *, shares_port: bool) -> socket.socket:
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise HeadraceError(f"server.listen: expected host:port, not {text!r}", hint="for example 127.0.0.1:7233")
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shares_port:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.bind(address)
+            made.listen(1024)
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise HeadraceError(
+            f"server.listen: cannot listen at {text}: {error.strerror or error}",
+            hint="is another node or program there already? each needs a port of its own",
+        ) from None
+    made.setblocking(False)
+    return made
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
