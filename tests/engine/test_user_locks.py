@@ -20,6 +20,7 @@ from headrace import (
     RetryPolicy,
     RunCancelled,
     RunFailed,
+    current_attempt,
     dag,
     lock,
     task,
@@ -361,6 +362,48 @@ def test_a_node_that_loses_its_lease_loses_its_locks(tmp_path: Path) -> None:
                 async with headrace.lock("door"):
                     headrace._node._lease_lost("for the test")
                     await asyncio.Event().wait()
+
+    play(test())
+
+
+def test_an_attempt_on_another_node_takes_locks_there(tmp_path: Path) -> None:
+    """It fails there if it loses one; the owner of its run hears of that."""
+    begun = threading.Event()
+
+    @task(queue="far")
+    def loses() -> None:
+        with lock("gate"):
+            begun.set()
+            while not current_attempt().cancelled:
+                threading.Event().wait(0.001)
+
+    with dag("far") as far:
+        loses()
+
+    async def test() -> None:
+        async with (
+            engine(tmp_path, far, name="owner") as owner,
+            engine(tmp_path, far, name="worker", adopt=False, pull=True, queues=["far"]) as worker,
+        ):
+            run = await owner.run(far)
+            assert await asyncio.to_thread(begun.wait, WAIT_SECONDS_MAX)
+            rows = {row.name: row.node for row in await owner.locks()}
+            assert rows == {"headrace.leader": "owner", "gate": "worker"}
+            await take_away(worker, "gate")
+            with pytest.raises(RunFailed, match=r"lock 'gate' \(token \d+\) was lost"):
+                await run.result()
+
+    play(test())
+
+
+def test_a_program_whose_engine_stops_holds_nothing_any_more(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with engine(tmp_path) as headrace:
+            with pytest.raises(LockLost, match="the engine stopped"):
+                async with headrace.lock("door"):
+                    stopping = asyncio.create_task(headrace.close())
+                    await asyncio.Event().wait()
+            await stopping
 
     play(test())
 

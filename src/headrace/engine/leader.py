@@ -88,7 +88,8 @@ class Leader:
 
     async def resign(self) -> bool:
         """Lead no more and let another one lead at once; False if this node did not lead. Idempotent."""
-        held, self._held = self._held, None
+        async with self._turn:  # it may be standing at this moment
+            held, self._held = self._held, None
         if held is None:
             return False
         logger.info("this node resigns as the leader", extra={"term": held.token})

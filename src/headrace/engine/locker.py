@@ -26,6 +26,9 @@ logger = logging.getLogger("headrace.locker")
 ASK_SECONDS = PLACE_SECONDS / 3
 """How often those who wait ask again."""
 
+GIVING_BACK = "headrace-give-back"
+"""The name of the duties that a node that stops waits for."""
+
 GAP_SECONDS = 0.02
 """The shortest time between two questions of one that waits."""
 
@@ -97,7 +100,7 @@ class Locker:
         try:
             held = await self._wait(waiter, holder, timeout_seconds, on_lost)
         except BaseException:
-            self._node.spawn(self._give_back(name, holder), "headrace-give-back")
+            self._node.spawn(self._give_back(name, holder), GIVING_BACK)
             raise
         finally:
             self._forget(owner, waiter)
@@ -192,7 +195,7 @@ class Locker:
                 self._end_wait(one, EngineStopped(f"the attempt ended while it waited for lock {one.name!r}"))
             elif not one.ended:
                 self._node.holding.forget(one.claim.holder)
-                self._node.spawn(self._give_back(one.claim.name, one.claim.holder), "headrace-give-back")
+                self._node.spawn(self._give_back(one.claim.name, one.claim.holder), GIVING_BACK)
 
     def interrupt(self, owner: str, error: LockLost) -> None:
         """See the contract."""

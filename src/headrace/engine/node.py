@@ -57,7 +57,7 @@ from headrace.engine.launcher import Launcher
 from headrace.engine.leader import Leader
 from headrace.engine.library import Binder, Library, PlanMaker
 from headrace.engine.live import Binding, LiveRun
-from headrace.engine.locker import Locker
+from headrace.engine.locker import GIVING_BACK, Locker
 from headrace.engine.minting import new_node_id, new_run_id
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
 from headrace.engine.peers import describe
@@ -297,7 +297,7 @@ class Node:
         await self.launcher.stop_all(self.options.stop_seconds)
         self.launcher.close()
         self.locker.close()
-        telling = [task for task in self._background if task.get_name() == TELLING]
+        telling = [task for task in self._background if task.get_name() in (TELLING, GIVING_BACK)]
         if telling and self.broken is None:
             await asyncio.wait(telling, timeout=self.options.stop_seconds)
         for task in list(self._background):
@@ -306,6 +306,7 @@ class Node:
         await self.journal.stop()
         if self._keeper is not None:
             await self._keeper.stop()
+        self.holding.lose_all("the engine stopped")
         given_up = list(self.live.values())
         for live in given_up:
             self.drop(live, EngineStopped("the engine stopped before the run had ended; it can be resumed"))
