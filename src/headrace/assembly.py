@@ -308,8 +308,9 @@ class Headrace(Client):
 
     @property
     def runs_in_memory(self) -> int:
-        """Unfinished runs that this engine holds; those that only wait leave its memory after a while."""
-        return len(self._node.live)
+        """Unfinished runs that this engine holds; those that only wait leave its memory after a while, once the store has
+        taken note of it."""
+        return len(self._node.live) + len(self._node.performer.parking)
 
     @property
     def broker_health(self) -> BrokerHealth:
