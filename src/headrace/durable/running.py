@@ -303,12 +303,14 @@ def run_handler(
 
 def start_handler(run: CodeRun, coroutine: Coroutine[Any, Any, None], name: str) -> None:
     """Run a handler beside the main code; if it raises, the workflow fails."""
+    run.handling += 1
     task = run.loop.create_task(coroutine, name=f"handler-{name}", context=run.context)
     task.add_done_callback(lambda done: _handler_ended(run, done))
 
 
 def _handler_ended(run: CodeRun, task: asyncio.Task[None]) -> None:
     """A signal handler that raises fails the workflow: nobody else could hear of it."""
+    run.handling -= 1
     if not task.cancelled() and task.exception() is not None and run.main is not None and not run.main.done():
         run.handler_error = task.exception()
         run.main.cancel()
