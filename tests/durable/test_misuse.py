@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import enum
 import importlib
 import multiprocessing
 import os
@@ -26,9 +27,10 @@ from typing import Any
 
 import pytest
 
-from headrace import task, workflow
+from headrace import InvalidCommand, RunFailed, set_details, set_memo, task, wait_for_signal, workflow
 from headrace.core import inputs as inp
 from headrace.durable.workflow import WorkflowFunction
+from headrace.testing import Environment
 
 from code_rig import CodeRig  # isort: skip
 
@@ -377,6 +379,93 @@ def test_values_that_cannot_be_stored_are_named() -> None:
     assert failure.message == "task double(n): too many positional arguments"
     assert "test_misuse.py" in failure.traceback
     assert "headrace/durable" not in failure.traceback, "where it was noticed is of no interest"
+
+
+@task
+async def name_of_a_file() -> str:
+    return b"caf\xe9".decode(errors="surrogateescape")
+
+
+@task
+async def breaks_over(name: str) -> None:
+    raise ValueError(f"no such file: {name}")
+
+
+@workflow
+async def names(which: str) -> object:
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    if which == "result":
+        return name
+    if which == "argument":
+        return await breaks_over(name)
+    if which == "task":
+        return await name_of_a_file()
+    if which == "details":
+        set_details(name)
+    if which == "raise":
+        raise ValueError(name)
+    return await wait_for_signal("name")
+
+
+@pytest.mark.parametrize("which", ["result", "argument", "task", "details"])
+def test_text_that_is_no_unicode_is_refused_where_it_comes_from(which: str) -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            run = await env.start(names, which)
+            with pytest.raises(RunFailed, match=r"no Unicode \('caf\\udce9'\)"):
+                await run.result()
+
+    asyncio.run(main())
+
+
+def test_text_that_is_no_unicode_harms_no_run_that_hears_or_raises_it() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            run = await env.start(names, "raise")
+            with pytest.raises(RunFailed, match=r"caf\\udce9"):
+                await run.result()
+            run = await env.start(names, "wait")
+            with pytest.raises(InvalidCommand, match="no Unicode"):
+                await run.signal("name", "caf\udce9")
+            await run.signal("name", "café")
+            assert await run.result() == "café"
+
+    asyncio.run(main())
+
+
+@workflow
+async def no_numbers() -> list[float | None]:
+    return [await keeps(float("nan")), float("-inf")]
+
+
+@task
+async def keeps(n: float) -> float:
+    return n
+
+
+def test_what_json_has_no_number_for_is_none_now_and_in_a_replay() -> None:
+    async def main() -> None:
+        async with Environment(always_replay=True) as env:
+            run = await env.start(no_numbers)
+            assert await run.result() == [None, None]
+
+    asyncio.run(main())
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+@workflow
+async def coloured() -> object:
+    set_memo(colour=Colour.RED)
+    return Colour.RED
+
+
+def test_an_enum_is_its_value_as_it_will_be_in_a_replay() -> None:
+    rig = CodeRig(coloured)
+    assert type(rig.run.output) is str
+    assert type(rig.run.memo["colour"]) is str
 
 
 def test_a_sync_workflow_is_refused() -> None:

@@ -322,7 +322,7 @@ def set_memo(**values: Any) -> None:
 
 def set_details(text: str) -> None:
     """A few words for people: what the run is doing now."""
-    _set(details=text)
+    _set(details=plain(text))
 
 
 def _set(values: dict[str, Any] | None = None, memo: dict[str, Any] | None = None, details: str | None = None) -> None:

@@ -227,8 +227,8 @@ def converter(hint: Any) -> Callable[[Any], Any] | None:
     return lambda value: msgspec.convert(value, hint, strict=False, dec_hook=from_plain)
 
 
-_SCALARS = frozenset({type(None), str, int, float, bool})
-"""Types that the history gives back as they are."""
+_SCALARS = frozenset({type(None), int, bool})
+"""Types whose values the history gives back as they are, whatever they are."""
 
 KNOWN_TASKS_MAX = 1_000
 """Task objects remembered with their options; ``options(...)`` in a loop makes a new one each time."""
