@@ -8,12 +8,13 @@ import hashlib
 import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
 
 import msgspec
 
+from headrace.authoring.builder import Dag
 from headrace.authoring.convert import to_retries, to_timeouts
-from headrace.authoring.tasks import TaskFunction, script_file
+from headrace.authoring.tasks import TaskFunction, call_listener, script_file
 from headrace.contracts.converters import from_plain
 from headrace.contracts.interceptor import Interceptors
 from headrace.core import spec as core
@@ -88,9 +89,13 @@ class WorkflowFunction(Generic[P, R]):
         return changed
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run as a child of the calling workflow, or as a plain function where there is none."""
+        """Run as a child of the calling workflow, as a task of the graph that is being built, or as a plain function
+        where there is neither."""
         run = run_or_none()
         if run is None:
+            graph: Any = call_listener.get()
+            if isinstance(graph, Dag):
+                return cast("Any", graph.workflow(self, self._signature.bind(*args, **kwargs).arguments))
             return self.function(*args, **kwargs)
         call = self._as_child(run, run.call_count + 1, self.bind(*args, **kwargs))
         return run.watch(call, self._name, calling_place())
