@@ -475,6 +475,14 @@ def test_a_sync_workflow_is_refused() -> None:
         def plain() -> None: ...
 
 
+def test_a_parameter_without_a_name_is_refused() -> None:
+    with pytest.raises(TypeError, match="'n' is positional-only"):
+
+        @workflow
+        async def unnamed(n: int, /) -> int:
+            return n
+
+
 # ---- what is made repeatable -------------------------------------------------------------------------------------------
 
 

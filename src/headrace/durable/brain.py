@@ -550,8 +550,8 @@ def with_remedy(difference: str) -> str:
     if "hint:" in difference:
         return difference
     return (
-        f"{difference}\n  hint: if the code was changed, keep what runs under way have seen: `if patched(...): new, else: "
-        "old`; if it was not, it decides by what no replay repeats (`headrace check` finds such lines); then: "
+        f"{difference}\n  hint: if the code was changed, keep what runs under way have seen: `if patched(...)`: new, "
+        "`else`: old; if it was not, it decides by what no replay repeats (`headrace check` finds such lines); then: "
         "headrace runs resume RUN"
     )
 

@@ -10,6 +10,7 @@ REMEDIES = {
     "blocking": f"{_WORK}; to wait, `await asyncio.sleep(...)`",
     "thread": f"{_WORK}; sync @task functions run in threads by themselves",
     "chance": "use random or uuid.uuid4, whose values are recorded, or ask a @task function",
+    "clock": "import it at the top of the module: there it has the clock of the run",
     "surroundings": "pass it as a parameter, or read it in a @task function",
     "not-awaited": "write `await` before the call, or give it to asyncio.create_task or gather",
     "set-order": "iterate over sorted(...), or use a list or dict, which keep their order",

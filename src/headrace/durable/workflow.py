@@ -59,6 +59,12 @@ class WorkflowFunction(Generic[P, R]):
                 f"@workflow decorates an `async def` function; {getattr(function, '__name__', function)!r} is not one. "
                 "Synchronous code cannot wait durably; put blocking work into @task functions"
             )
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise TypeError(
+                    f"workflow {function.__name__}: parameter {parameter.name!r} is positional-only, but parameters are "
+                    "stored by name; remove the `/`"
+                )
         self.function = function
         self._name = name or function.__name__
         self._options = options
