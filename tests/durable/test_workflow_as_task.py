@@ -69,6 +69,19 @@ def test_an_engine_that_dies_finds_the_run_again_and_starts_no_other() -> None:
     asyncio.run(main())
 
 
+def test_a_crash_at_any_point_changes_nothing() -> None:
+    async def drive(env: Environment, run: Any) -> None:
+        await env.advance("2h")
+
+    async def main() -> None:
+        async with Environment() as env:
+            report = await env.crash_everywhere(lambda env: env.start_graph(wt.chain, {"x": 4}), drive)
+            assert report.view.output == 11
+            assert report.crashes > 10
+
+    asyncio.run(main())
+
+
 def test_an_engine_that_stops_leaves_the_run_and_one_that_ended_meanwhile_gives_its_result(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/headrace.db"
 

@@ -143,15 +143,15 @@ def encode_output(value: Any, what: str = "the task returned a value that") -> b
     try:
         return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        place = _find_unencodable(value)
+        found = f"{place[1]} at {place[0]}" if place else type(value).__qualname__
         if isinstance(error, UnicodeEncodeError):
             raise AttemptError(
                 "bad_result",
-                f"{what} cannot be stored as JSON: a text in it is no Unicode ({ascii(error.object)[:100]}), like the "
-                "name of a file that is not UTF-8; store os.fsencode(name), which is bytes",
+                f"{what} cannot be stored as JSON: {found} is no Unicode ({ascii(error.object)[:100]}), like the name of a "
+                "file that is not UTF-8; store os.fsencode(name), which is bytes",
                 retryable=False,
             ) from None
-        place = _find_unencodable(value)
-        found = f"{place[1]} at {place[0]}" if place else type(value).__qualname__
         raise AttemptError(
             "bad_result",
             f"{what} cannot be stored as JSON: {found} ({message_of(error)}); "
