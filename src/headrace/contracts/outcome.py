@@ -148,8 +148,8 @@ def encode_output(value: Any, what: str = "the task returned a value that") -> b
         if isinstance(error, UnicodeEncodeError):
             raise AttemptError(
                 "bad_result",
-                f"{what} cannot be stored as JSON: {found} is no Unicode ({ascii(error.object)[:100]}), like the name of a "
-                "file that is not UTF-8; store os.fsencode(name), which is bytes",
+                f"{what} cannot be stored as JSON: {found} is no Unicode ({ascii(error.object)[:100]}), like the name of "
+                "a file that is not UTF-8; store os.fsencode(name), which is bytes",
                 retryable=False,
             ) from None
         raise AttemptError(
