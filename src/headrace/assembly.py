@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,8 @@ from headrace.backends.executors.kinds import TaskKinds, load_task_kinds
 from headrace.backends.executors.process import ProcessExecutor
 from headrace.backends.executors.targets import resolve
 from headrace.backends.executors.thread import ThreadExecutor
+from headrace.backends.executors.workflow_task import EXECUTOR as WORKFLOW
+from headrace.backends.executors.workflow_task import WorkflowTask
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client, Definition, Workflow
@@ -35,13 +38,22 @@ from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
-from headrace.contracts.execution import BoundTask, Executor
+from headrace.contracts.execution import Attempt, AttemptError, BoundTask, Executor
 from headrace.contracts.interceptor import Interceptor, Interceptors
 from headrace.contracts.locks import Locks
 from headrace.contracts.ready import QueueRow
 from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
-from headrace.core.errors import HeadraceError, InvalidDefinition, Problem, UserCodeError
+from headrace.core.errors import (
+    AlreadyRunning,
+    HeadraceError,
+    InvalidCommand,
+    InvalidDefinition,
+    Problem,
+    RunCancelled,
+    RunFailed,
+    UserCodeError,
+)
 from headrace.core.ids import RunId
 from headrace.core.plan import Plan
 from headrace.core.spec import QUEUE_DEFAULT, AnySpec, CodeSpec, TaskSpec
@@ -210,6 +222,9 @@ class Headrace(Client):
         )
         engine.library.give_functions = self._functions.update
         super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
+        self.kinds.use(WorkflowTask(self._run_as_task))
+        self.runs_awaited = 0
+        """Attempts that only wait for runs of their own, see :class:`WorkflowTask`."""
 
     @classmethod
     def configured(cls, settings: Settings | None = None, **overrides: Any) -> Self:
@@ -316,8 +331,9 @@ class Headrace(Client):
 
     @property
     def runs_in_memory(self) -> int:
-        """Unfinished runs that this engine holds; those that only wait leave its memory after a while."""
-        return len(self._node.live)
+        """Unfinished runs that this engine holds; those that only wait leave its memory after a while, once the store has
+        taken note of it."""
+        return len(self._node.live) + len(self._node.performer.parking)
 
     @property
     def broker_health(self) -> BrokerHealth:
@@ -400,6 +416,28 @@ class Headrace(Client):
     async def _transact(self, run_id: str, task: str, work: Callable[[Any], bytes]) -> bytes:
         store: Any = self.store
         return await store.transact(self._node.id, self._node.epoch, RunId(run_id), task, work)
+
+    async def _run_as_task(self, definition: Any, attempt: Attempt) -> Any:
+        """A run that is a task of a graph. It ends with its attempt, unless this process only stops."""
+        tags = {**attempt.run_tags, "graph-run": attempt.run_id, "graph-task": attempt.task}
+        try:
+            run = await self.run(
+                definition, attempt.args, key=attempt.key, on_conflict="use_existing", on_reuse="reject", tags=tags
+            )
+        except AlreadyRunning as known:  # it ended while nobody waited
+            run = await self.get(known.run_id)
+        self.runs_awaited += 1
+        try:
+            return await run.result()
+        except (RunFailed, RunCancelled) as error:
+            raise AttemptError("run_failed", str(error)) from None
+        except asyncio.CancelledError:
+            if not self._node.stopping:
+                with contextlib.suppress(InvalidCommand):
+                    await self.cancel(run.id, f"task {attempt.task} of run {attempt.run_id} was stopped")
+            raise
+        finally:
+            self.runs_awaited -= 1
 
     def _load_source(self, source: str) -> Any:
         from headrace.authoring.sources import load  # noqa: PLC0415 - YAML is loaded when a file is read
@@ -485,6 +523,10 @@ def make_plan(spec: AnySpec, version: str) -> Plan | CodePlan:
     return graph_plan(spec, version)
 
 
+RUNS_AWAITED_MAX = 10_000
+"""Runs that are tasks of graphs, under way at once in one process: waiting for them costs a little memory each."""
+
+
 def slots_of(settings: SlotSettings) -> dict[str, int]:
     """Attempts under way at once, by executor."""
     cores = os.cpu_count() or 1
@@ -495,6 +537,7 @@ def slots_of(settings: SlotSettings) -> dict[str, int]:
         "process": settings.processes or cores,
         "shell": settings.shells or max(4, 2 * cores),
         "http": settings.http,
+        WORKFLOW: RUNS_AWAITED_MAX,
     }
 
 

@@ -188,7 +188,10 @@ def test_a_run_that_does_not_fit_is_suspended_harmless_and_goes_on_once_its_code
     rig = on(TWO_TASKS, other_order)
     rig.give(inp.Recovered())
     assert isinstance(rig.events[-1], ev.RunSuspended)
-    assert rig.run.reason == rig.run.diverged
+    assert rig.run.diverged is not None
+    assert (rig.run.reason or "").startswith(rig.run.diverged)
+    assert "hint: if the code was changed" in (rig.run.reason or "")
+    assert "patched(" in (rig.run.reason or "")
     assert rig.ready() == []
     count = len(rig.events)
     assert rig.give(inp.TimerDue(1)) == [], "its timers wait"

@@ -16,6 +16,7 @@ from headrace import (
     NotFound,
     UpdateRejected,
     continue_as_new,
+    handlers_finished,
     query,
     signal,
     task,
@@ -26,6 +27,7 @@ from headrace import (
 )
 from headrace.core import inputs as inp
 from headrace.durable.following import next_run
+from headrace.testing import Environment
 
 from code_rig import CodeRig  # isort: skip
 
@@ -188,6 +190,35 @@ def test_continuing_as_new_takes_unread_signals_along() -> None:
         rig = CodeRig(rounds, *created.params.values(), signals=created.signals)
     assert rig.run.output == [1, 2, 3]
     assert rig.run.signals["other"] == deque([9])
+
+
+@workflow
+async def collects(rounds: int, seen: list[int]) -> list[int]:
+    seen = list(seen)
+
+    @signal
+    async def item(n: int) -> None:
+        await asyncio.sleep(n)
+        seen.append(n)
+
+    await asyncio.sleep(2)
+    await wait_until(handlers_finished)
+    if rounds > 1:
+        continue_as_new(rounds=rounds - 1, seen=seen)
+    return seen
+
+
+def test_a_run_waits_for_its_handlers_before_it_continues() -> None:
+    async def main() -> None:
+        async with Environment(always_replay=True) as env:
+            run = await env.start(collects, 2, [])
+            for n in (1, 7, 5):
+                await run.signal("item", n)
+            await env.advance("3s")
+            await run.signal("item", 3)
+            assert await run.result() == [1, 5, 3, 7]
+
+    asyncio.run(main())
 
 
 # ---- queries ---------------------------------------------------------------------------------------------------------

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import enum
+import importlib
+import multiprocessing
 import os
+import queue
 import random
+import secrets
 import socket
+import sqlite3
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -19,9 +27,10 @@ from typing import Any
 
 import pytest
 
-from headrace import task, workflow
+from headrace import InvalidCommand, RunFailed, set_details, set_memo, task, wait_for_signal, workflow
 from headrace.core import inputs as inp
 from headrace.durable.workflow import WorkflowFunction
+from headrace.testing import Environment
 
 from code_rig import CodeRig  # isort: skip
 
@@ -79,6 +88,54 @@ async def async_connection() -> None:
     await asyncio.open_connection("127.0.0.1", 9)
 
 
+FOREVER = threading.Event()
+
+
+@workflow
+async def waits_for_a_thread() -> None:
+    FOREVER.wait(60)
+
+
+@workflow
+async def reads_a_queue() -> None:
+    queue.Queue[int]().get(timeout=60)
+
+
+@workflow
+async def runs_a_command() -> None:
+    os.system("true")
+
+
+@workflow
+async def forks() -> None:
+    multiprocessing.get_context("fork").Process(target=print).start()
+
+
+@workflow
+async def lists_a_folder() -> None:
+    list(Path("/").iterdir())
+
+
+@workflow
+async def makes_a_folder() -> None:
+    tempfile.mkdtemp()
+
+
+@workflow
+async def opens_a_database() -> None:
+    sqlite3.connect(":memory:")
+
+
+@workflow
+async def looks_up_a_name() -> None:
+    socket.getaddrinfo("127.0.0.1", 80)
+
+
+@workflow
+async def asks_the_keyboard() -> None:
+    input("and now? ")
+
+
 @workflow
 async def spins() -> None:
     while True:
@@ -109,12 +166,21 @@ async def in_a_call() -> None:
 BLOCKING: dict[str, tuple[WorkflowFunction[..., Any], str, str, str]] = {
     "sleep": (sleeps, "time.sleep", "time.sleep", "await asyncio.sleep"),
     "file": (opens, "open", "read_text", "@task"),
-    "socket": (connects, "a socket", "create_connection", "@task"),
+    "socket": (connects, "socket.getaddrinfo", "create_connection", "@task"),
     "thread": (threads, "a thread", "threading.Thread", "@task"),
     "to_thread": (to_thread, "use threads", "to_thread(print)", "@task"),
     "process": (processes, "a process", "subprocess.run", "@task"),
     "async process": (async_process, "start processes", "create_subprocess", "@task"),
     "async connection": (async_connection, "network", "open_connection", "@task"),
+    "wait for a thread": (waits_for_a_thread, "which blocks", "FOREVER.wait", "asyncio.Event"),
+    "queue of threads": (reads_a_queue, "which blocks", "queue.Queue", "asyncio.Queue"),
+    "command": (runs_a_command, "os.system", "os.system", "@task"),
+    "fork": (forks, "a process", "multiprocessing", "@task"),
+    "folder": (lists_a_folder, "os.listdir", "iterdir", "@task"),
+    "new folder": (makes_a_folder, "os.mkdir", "mkdtemp", "@task"),
+    "database": (opens_a_database, "sqlite3.connect", "sqlite3.connect", "@task"),
+    "host name": (looks_up_a_name, "socket.getaddrinfo", "socket.getaddrinfo", "@task"),
+    "keyboard": (asks_the_keyboard, "input", "input(", "wait_for_signal"),
     "endless loop": (spins, "steps without waiting", "", "a loop has to wait"),
     "swallowed": (hides_it, "time.sleep", "time.sleep", "await asyncio.sleep"),
     "in a group": (in_a_group, "use threads", "", "@task"),
@@ -315,11 +381,106 @@ def test_values_that_cannot_be_stored_are_named() -> None:
     assert "headrace/durable" not in failure.traceback, "where it was noticed is of no interest"
 
 
+@task
+async def name_of_a_file() -> str:
+    return b"caf\xe9".decode(errors="surrogateescape")
+
+
+@task
+async def breaks_over(name: str) -> None:
+    raise ValueError(f"no such file: {name}")
+
+
+@workflow
+async def names(which: str) -> object:
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    if which == "result":
+        return name
+    if which == "argument":
+        return await breaks_over(name)
+    if which == "task":
+        return await name_of_a_file()
+    if which == "details":
+        set_details(name)
+    if which == "raise":
+        raise ValueError(name)
+    return await wait_for_signal("name")
+
+
+@pytest.mark.parametrize("which", ["result", "argument", "task", "details"])
+def test_text_that_is_no_unicode_is_refused_where_it_comes_from(which: str) -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            run = await env.start(names, which)
+            with pytest.raises(RunFailed, match=r"no Unicode \('caf\\udce9'\)"):
+                await run.result()
+
+    asyncio.run(main())
+
+
+def test_text_that_is_no_unicode_harms_no_run_that_hears_or_raises_it() -> None:
+    async def main() -> None:
+        async with Environment() as env:
+            run = await env.start(names, "raise")
+            with pytest.raises(RunFailed, match=r"caf\\udce9"):
+                await run.result()
+            run = await env.start(names, "wait")
+            with pytest.raises(InvalidCommand, match="no Unicode"):
+                await run.signal("name", "caf\udce9")
+            await run.signal("name", "café")
+            assert await run.result() == "café"
+
+    asyncio.run(main())
+
+
+@workflow
+async def no_numbers() -> list[float | None]:
+    return [await keeps(float("nan")), float("-inf")]
+
+
+@task
+async def keeps(n: float) -> float:
+    return n
+
+
+def test_what_json_has_no_number_for_is_none_now_and_in_a_replay() -> None:
+    async def main() -> None:
+        async with Environment(always_replay=True) as env:
+            run = await env.start(no_numbers)
+            assert await run.result() == [None, None]
+
+    asyncio.run(main())
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+@workflow
+async def coloured() -> object:
+    set_memo(colour=Colour.RED)
+    return Colour.RED
+
+
+def test_an_enum_is_its_value_as_it_will_be_in_a_replay() -> None:
+    rig = CodeRig(coloured)
+    assert type(rig.run.output) is str
+    assert type(rig.run.memo["colour"]) is str
+
+
 def test_a_sync_workflow_is_refused() -> None:
     with pytest.raises(TypeError, match="Synchronous code cannot wait durably"):
 
         @workflow  # type: ignore[arg-type]
         def plain() -> None: ...
+
+
+def test_a_parameter_without_a_name_is_refused() -> None:
+    with pytest.raises(TypeError, match="'n' is positional-only"):
+
+        @workflow
+        async def unnamed(n: int, /) -> int:
+            return n
 
 
 # ---- what is made repeatable -------------------------------------------------------------------------------------------
@@ -358,6 +519,67 @@ def test_clocks_and_chance_are_the_runs_own() -> None:
     assert (output["isinstance"], output["sum"]) == (True, "2020-01-02 00:00:00")
     assert CodeRig(clocks).finish() == output
     assert abs(time.time() - 1_000_000.0) > 1e6, "outside of workflows time is what it was"
+
+
+@workflow
+async def clocks_of_c() -> list[Any]:
+    """What the standard library reads in C, past ``time.time`` and ``os.urandom``."""
+    return [
+        time.monotonic_ns(),
+        time.perf_counter_ns(),
+        time.gmtime().tm_year,
+        time.localtime(None).tm_year,
+        time.strftime("%Y"),
+        time.ctime(),
+        time.asctime(),
+        time.strftime("%Y", time.gmtime(0)),
+        random.Random().random(),
+        random.SystemRandom().random(),
+        secrets.token_hex(4),
+    ]
+
+
+def test_clocks_and_chance_that_are_read_in_c_are_the_runs_own_too() -> None:
+    output = CodeRig(clocks_of_c).run.output
+    assert output[:2] == [1_000_000_000_000_000] * 2
+    assert output[2:5] == [1970, 1970, "1970"]
+    assert output[5].endswith("1970")
+    assert output[6].endswith("1970")
+    assert output[7] == "1970"
+    assert CodeRig(clocks_of_c).run.output == output, "the same run, the same chance"
+    assert time.gmtime().tm_year > 1970, "outside of workflows time is what it was"
+    assert random.Random().random() != random.Random().random()
+
+
+HELPERS = """
+from datetime import datetime
+from time import time
+from uuid import uuid4
+
+def stamp():
+    return [str(datetime.now()), time(), str(uuid4())]
+"""
+
+SHOP = """
+from headrace import workflow
+import {helpers}
+
+@workflow
+async def stamps():
+    return {helpers}.stamp()
+"""
+
+
+def test_helpers_beside_a_workflow_have_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{tmp_path.name}_helpers".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(HELPERS)
+    (tmp_path / f"{name}_shop.py").write_text(SHOP.format(helpers=name))
+    monkeypatch.syspath_prepend(tmp_path)
+    stamps = importlib.import_module(f"{name}_shop").stamps
+    output = CodeRig(stamps).run.output
+    assert output[:2] == [str(datetime.datetime.fromtimestamp(1_000_000.0)), 1_000_000.0]
+    assert CodeRig(stamps).run.output == output
+    assert sys.modules[name].stamp()[1] > 1_000_000.0, "outside of workflows time is what it was"
 
 
 @workflow

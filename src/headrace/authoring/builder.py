@@ -232,6 +232,15 @@ class Dag:
         config = {"function": self._target(task)}
         return self.task(str(id), "python", config, arguments, map=items, **cast("NodeOptions", options))
 
+    def workflow(self, workflow: Any, arguments: Mapping[str, Any]) -> Node:
+        """A workflow was called inside ``with dag(...)``: a run of it is a task."""
+        target: str = workflow.target
+        module, _, name = target.rpartition(":")
+        if module.endswith(".py") and str(Path(module).parent) == self.source_dir:
+            target = f"{Path(module).name}:{name}"
+        self.functions[target] = workflow
+        return self.task(self._free_id(workflow.spec.name), "workflow", {"target": target}, arguments)
+
     def _free_id(self, name: str) -> str:
         name = name if name != "<lambda>" else "lambda"
         count = 1

@@ -18,7 +18,7 @@ from headrace.core.validate import templates
 
 Kinds = Mapping[str, TaskKind]
 
-BUILTIN_SHORTHANDS: Mapping[str, str] = {"python": "function", "run": "command", "http": "url"}
+BUILTIN_SHORTHANDS: Mapping[str, str] = {"python": "function", "run": "command", "http": "url", "workflow": "target"}
 """The setting that a bare value stands for, for kinds that every installation has."""
 
 _place = re.compile(r" - at `\$(.*)`$")

@@ -1,8 +1,10 @@
 """Workload D4, a process of its own: ``python -m headrace.bench.parked URL RUNS`` prints its figures as JSON.
 
-Code workflows are started and wait for a signal that never comes, until all of them have left the memory. Memory is the
-growth of the process from before the first was started (a tenth of them have come and gone by then, so that what the
-engine keeps for good is there) to when the last was parked; the database is measured after it was checkpointed.
+Code workflows are started and wait for a signal that never comes, until all of them have left the memory. What is kept of
+them is the growth, from before the first was started (a tenth of them have come and gone by then, so that what the engine
+keeps for good is there) to when the last was parked, of the blocks that Python has handed out: any object left over
+counts several. The growth of the process is given beside it: it has in it what the runs under way needed at once and the
+allocators have kept for next time, and SQLite's cache. The database is measured after it was checkpointed.
 """
 
 from __future__ import annotations
@@ -55,13 +57,15 @@ async def measure(url: str, count: int) -> dict[str, float]:
     async with Headrace(url) as engine:
         await park(engine, max(2, count // 10))
         gc.collect()
-        memory, disk = rss_bytes(), 0 if path is None else database_bytes(path)
+        memory, blocks = rss_bytes(), sys.getallocatedblocks()
+        disk = 0 if path is None else database_bytes(path)
         begun = time.perf_counter()
         await park(engine, count)
         seconds = time.perf_counter() - begun
         gc.collect()
         figures = {
             "runs_per_second": count / seconds,
+            "blocks_kept_per_run": max(0, sys.getallocatedblocks() - blocks) / count,
             "memory_bytes_per_run": max(0, rss_bytes() - memory) / count,
         }
         if path is not None:

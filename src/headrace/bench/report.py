@@ -23,7 +23,7 @@ _EXTRA_TARGETS: dict[tuple[str, str], float] = {
     ("W6", "validate_seconds"): 2.0,
     ("W6", "bytes_per_task"): 2048.0,
     ("D4", "database_bytes_per_run"): 300 * 1024 * 1024 / 100_000,
-    ("D4", "memory_bytes_per_run"): 100.0,
+    ("D4", "blocks_kept_per_run"): 0.1,
 }
 """Upper bounds of figures beside the main one."""
 

@@ -18,7 +18,7 @@ from headrace.client.handle import RunHandle
 from headrace.client.starting import settle
 from headrace.client.why import Reason, reasons
 from headrace.contracts.artifacts import ArtifactStore
-from headrace.contracts.execution import LogEntry, LogStore
+from headrace.contracts.execution import AttemptError, LogEntry, LogStore
 from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
 from headrace.contracts.locking import Lock, make_lock
 from headrace.contracts.locks import LockRow
@@ -45,8 +45,9 @@ from headrace.core.validate import validate
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.run import CodePlan, CodeRun
-from headrace.durable.running import ask, plain
+from headrace.durable.running import ask
 from headrace.durable.running import close as close_code
+from headrace.durable.running import plain as plain_or_error
 from headrace.durable.start import OnConflict, OnReuse, StartOptions
 from headrace.durable.workflow import WorkflowFunction
 from headrace.engine import payloads
@@ -693,6 +694,14 @@ class Client:
 def _lasting(found: _Found) -> str:
     """The source as a path that means the same from every folder: the definition may be run by name from another."""
     return str(Path(found.source_dir) / Path(found.source).name) if found.source and found.source_dir else found.source
+
+
+def plain(value: Any) -> Any:
+    """What a caller sends, as it is stored. Raises :class:`InvalidCommand` for what JSON cannot hold."""
+    try:
+        return plain_or_error(value)
+    except AttemptError as error:
+        raise InvalidCommand(str(error)) from None
 
 
 def _options(

@@ -74,10 +74,15 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
+def _readable(text: str) -> str:
+    """Text that UTF-8 can hold: parts of names of files may be none."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def message_of(error: BaseException) -> str:
     """``str(error)``, also when that raises."""
     try:
-        return str(error)
+        return _readable(str(error))
     except Exception as broken:  # noqa: BLE001, RUF100 - user code: anything may come
         return f"<{type(error).__name__} whose __str__ raised {type(broken).__name__}>"
 
@@ -88,7 +93,7 @@ def user_traceback(error: BaseException) -> str:
     try:
         rendered = traceback.TracebackException.from_exception(error, compact=True)
         _trim(rendered, depth=0)
-        return "".join(rendered.format()).rstrip("\n")
+        return _readable("".join(rendered.format()).rstrip("\n"))
     except Exception:  # noqa: BLE001, RUF100 - a __str__ or __repr__ of user code that raises
         return f"{type(error).__name__}: {message_of(error)}"
 
@@ -148,6 +153,13 @@ def encode_output(value: Any, what: str = "the task returned a value that") -> b
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         place = _find_unencodable(value)
         found = f"{place[1]} at {place[0]}" if place else type(value).__qualname__
+        if isinstance(error, UnicodeEncodeError):
+            raise AttemptError(
+                "bad_result",
+                f"{what} cannot be stored as JSON: {found} is no Unicode ({ascii(error.object)[:100]}), like the name of "
+                "a file that is not UTF-8; store os.fsencode(name), which is bytes",
+                retryable=False,
+            ) from None
         raise AttemptError(
             "bad_result",
             f"{what} cannot be stored as JSON: {found} ({message_of(error)}); "

@@ -545,10 +545,21 @@ def decide(run: CodeRun, given: inp.Input, now: float) -> list[ev.Event]:
     return events
 
 
+def with_remedy(difference: str) -> str:
+    """A report of code that does not fit its history, with what can be done; other reports bring their own."""
+    if "hint:" in difference:
+        return difference
+    return (
+        f"{difference}\n  hint: if the code was changed, keep what runs under way have seen: `if patched(...)`: new, "
+        "`else`: old; if it was not, it decides by what no replay repeats (`headrace check` finds such lines); then: "
+        "headrace runs resume RUN"
+    )
+
+
 def _answer_commands(run: CodeRun, events: list[ev.Event], now: float) -> None:
     if run.diverged is not None:
         if run.state in (RunState.RUNNING, RunState.CANCELLING):
-            suspended = ev.RunSuspended(now, run.diverged)
+            suspended = ev.RunSuspended(now, with_remedy(run.diverged))
             events.append(suspended)
             fold(run, suspended)
         return

@@ -278,6 +278,18 @@ class _Look(ast.NodeVisitor):
             self.generic_visit(generator)
         self.visit(node.elt)
 
+    # ---- the clock ---------------------------------------------------------------------------------------------------
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """``import datetime`` inside of a function is past the stand-ins for modules' names."""
+        if any(name.name == "datetime" for name in node.names):
+            self._report(node, "clock", "datetime imported inside of a function has the real clock")
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """The same by name."""
+        if node.module == "datetime" and any(name.name in ("datetime", "date") for name in node.names):
+            self._report(node, "clock", "datetime imported inside of a function has the real clock")
+
     # ---- what outlives the run ---------------------------------------------------------------------------------------
 
     def visit_Global(self, node: ast.Global) -> None:

@@ -106,6 +106,13 @@ async def wait_until(condition: Callable[[], bool]) -> None:
         await waiter
 
 
+def handlers_finished() -> bool:
+    """Whether no handler of a signal or update is under way; for ``await wait_until(handlers_finished)`` before the
+    workflow returns or continues as new: what a handler has not done by then it does not do. Not for handlers themselves,
+    which would wait for each other."""
+    return this_run().handling == 0
+
+
 async def signal_run(run_id: str, name: str, payload: Any = None) -> None:
     """Send a signal to another run; on return it is durable there. Raises :class:`InvalidCommand` if there is no such
     run or it has ended."""
@@ -315,7 +322,7 @@ def set_memo(**values: Any) -> None:
 
 def set_details(text: str) -> None:
     """A few words for people: what the run is doing now."""
-    _set(details=text)
+    _set(details=plain(text))
 
 
 def _set(values: dict[str, Any] | None = None, memo: dict[str, Any] | None = None, details: str | None = None) -> None:

@@ -147,6 +147,7 @@ class CodeRun(Run):
         "futures",
         "handler_error",
         "handlers",
+        "handling",
         "last_stimulus",
         "ledgers",
         "loop",
@@ -196,6 +197,8 @@ class CodeRun(Run):
         """Who waits for signals, by name, in order."""
         self.seen_keys: set[str] = set()
         self.handlers: dict[tuple[str, str], Any] = {}
+        self.handling = 0
+        """Handlers of signals and updates that have begun and not ended."""
         self.updates: dict[str, Update] = {}
         self.stops: set[str] = set()
         """Calls that are to be stopped and whose attempts have not ended yet."""

@@ -14,6 +14,7 @@ import inspect
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from math import isfinite
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from headrace.durable.run import Child, CodeNode, CodeRun, Place, calling_place,
 if TYPE_CHECKING:
     from headrace.durable.handlers import Handler
 
-_PLAIN = (type(None), bool, int, float, str)
+_PLAIN = frozenset({type(None), bool, int})
 
 
 default_retries: contextvars.ContextVar[RetryPolicy | None] = contextvars.ContextVar(
@@ -230,8 +231,10 @@ def derived_run_id(run: CodeRun, name: str, at: float | None = None) -> str:
 
 
 def plain(value: Any, what: str = "a value that") -> Any:
-    """A value as the history will give it back. Raises ``AttemptError`` naming what JSON cannot hold."""
-    if isinstance(value, _PLAIN):
+    """A value as the history will give it back: infinity and what is no number are None there. Raises ``AttemptError``
+    naming what JSON cannot hold."""
+    kind = type(value)
+    if kind in _PLAIN or (kind is str and value.isascii()) or (kind is float and isfinite(value)):
         return value
     return msgspec.json.decode(encode_output(value, what))
 
@@ -303,12 +306,14 @@ def run_handler(
 
 def start_handler(run: CodeRun, coroutine: Coroutine[Any, Any, None], name: str) -> None:
     """Run a handler beside the main code; if it raises, the workflow fails."""
+    run.handling += 1
     task = run.loop.create_task(coroutine, name=f"handler-{name}", context=run.context)
     task.add_done_callback(lambda done: _handler_ended(run, done))
 
 
 def _handler_ended(run: CodeRun, task: asyncio.Task[None]) -> None:
     """A signal handler that raises fails the workflow: nobody else could hear of it."""
+    run.handling -= 1
     if not task.cancelled() and task.exception() is not None and run.main is not None and not run.main.done():
         run.handler_error = task.exception()
         run.main.cancel()

@@ -2,11 +2,12 @@
 
 ``time.time()``, ``datetime.now()``, ``random``, ``uuid4`` and their kin give repeatable values while workflow code runs:
 time is that of the event being applied, chance is seeded by the run's id. Sleeping, files, sockets, threads and processes
-raise :class:`NotDeterministic` with the place and the remedy. Everywhere else the originals are called: the substitutes
-look whether the running event loop is a workflow's, which costs some tens of nanoseconds.
+raise :class:`NotDeterministic` with the place and the remedy (the table: :mod:`headrace.durable.refused`). Everywhere
+else the originals are called: the substitutes look whether the running event loop is a workflow's, which costs some tens
+of nanoseconds.
 
 Installed once per process, when the first code workflow runs. Names that a workflow's module imported directly
-(``from datetime import datetime``) are replaced in that module.
+(``from datetime import datetime``) are replaced in that module and in those beside it.
 """
 
 from __future__ import annotations
@@ -14,27 +15,34 @@ from __future__ import annotations
 import asyncio
 import builtins
 import datetime as datetime_module
+import inspect
 import io
 import os
 import random
-import socket
-import subprocess
 import sys
-import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from headrace.core.errors import NotDeterministic
 from headrace.durable.access import run_or_none
-from headrace.durable.run import CodeRun, calling_place
+from headrace.durable.refused import FUNCTIONS, METHODS, WORK, late_methods
+from headrace.durable.run import CodeRun, calling_place, is_between
 
 _replaced: dict[int, tuple[Any, Any]] = {}
 """Original (by identity) and its substitute, for names that modules have imported directly."""
 
 _modules_done: set[str] = set()
+_families: set[tuple[str, str | None]] = set()
+"""Of the modules of workflows: the package at the top, the folder."""
+
+_modules_seen = [0]
+"""How many modules there were when they were looked through."""
+
+_late_done: set[type] = set()
 
 _RANDOM = (
     *("random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "triangular"),
@@ -44,17 +52,44 @@ _RANDOM = (
 
 
 def install(function: Callable[..., Any]) -> None:
-    """Put the substitutes in place, and into the module that ``function`` is from. Idempotent."""
+    """Put the substitutes in place, and into the module that ``function`` is from and those beside it: of the same
+    package or from the same folder. Idempotent, and quick when nothing was imported meanwhile."""
     if not _replaced:
         _install_all()
     name = function.__module__
-    if name not in _modules_done:
+    is_new = name not in _modules_done
+    if is_new:
         _modules_done.add(name)
-        names = getattr(sys.modules.get(name), "__dict__", None) or function.__globals__
-        for key, value in list(names.items()):
-            entry = _replaced.get(id(value))
-            if entry is not None and entry[0] is value:
-                names[key] = entry[1]
+        _substitute(getattr(sys.modules.get(name), "__dict__", None) or function.__globals__)
+        file = getattr(inspect.unwrap(function), "__globals__", {}).get("__file__")
+        _families.add((name.partition(".")[0], f"{Path(file).parent}{os.sep}" if file else None))
+    if is_new or _modules_seen[0] != len(sys.modules):
+        _modules_seen[0] = len(sys.modules)
+        _look_beside()
+
+
+def _look_beside() -> None:
+    """Helpers of workflows look at clocks too. What is installed as a package, or part of Python, is left alone."""
+    for owner, method, what, remedy in late_methods():
+        if owner not in _late_done:
+            _late_done.add(owner)
+            _refuse_method(owner, method, what, remedy)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name in _modules_done or not isinstance(file, str) or is_between(file):
+            continue
+        if any(
+            name.partition(".")[0] == package or (folder and file.startswith(folder)) for package, folder in _families
+        ):
+            _modules_done.add(name)
+            _substitute(module.__dict__)
+
+
+def _substitute(names: dict[str, Any]) -> None:
+    for key, value in list(names.items()):
+        entry = _replaced.get(id(value))
+        if entry is not None and entry[0] is value:
+            names[key] = entry[1]
 
 
 def _replace(owner: Any, name: str, substitute: Any) -> None:
@@ -71,16 +106,17 @@ def _install_all() -> None:
     _replace(uuid, "uuid4", _uuid(uuid.uuid4))
     _replace(uuid, "uuid1", _uuid(uuid.uuid1))
     _replace(os, "urandom", _urandom(os.urandom))
+    random._urandom = os.urandom  # type: ignore[attr-defined] # SystemRandom, and with it the module secrets
+    random.Random.seed = _seed(random.Random.seed)  # type: ignore[method-assign]
     _install_notice()
     _replace(asyncio, "as_completed", _as_completed(asyncio.as_completed))
-    _replace(time, "sleep", _refusing(time.sleep, "time.sleep", "use `await asyncio.sleep(...)`: it is durable"))
-    work = "move it into a @task function and await that"
-    refuse_open = _refusing(builtins.open, "open", work)
+    for owner, name, what, remedy in FUNCTIONS:
+        _replace(owner, name, _refusing(getattr(owner, name), what, remedy))
+    refuse_open = _refusing(builtins.open, "open", WORK)
     _replace(builtins, "open", refuse_open)
     io.open = refuse_open  # the same function under the name that pathlib uses
-    _refuse_method(socket.socket, "__init__", "a socket", work)
-    _refuse_method(threading.Thread, "start", "a thread", work)
-    _refuse_method(subprocess.Popen, "__init__", "a process", work)
+    for owner, name, what, remedy in METHODS:
+        _refuse_method(owner, name, what, remedy)
 
 
 def _install_notice() -> None:
@@ -123,6 +159,10 @@ def _install_clocks() -> None:
     _replace(time, "time_ns", virtual_time_ns)
     _replace(time, "monotonic", virtual_monotonic)
     _replace(time, "perf_counter", virtual_counter)
+    for name in ("monotonic_ns", "perf_counter_ns"):
+        _replace(time, name, _nanoseconds(getattr(time, name)))
+    for name, position in (("localtime", 0), ("gmtime", 0), ("ctime", 0), ("strftime", 1), ("asctime", 0)):
+        _replace(time, name, _of_now(getattr(time, name), position))
     real_datetime, real_date = datetime_module.datetime, datetime_module.date
 
     class _DatetimeType(type):
@@ -189,6 +229,44 @@ def _install_clocks() -> None:
     proxy.datetime = datetime  # type: ignore[attr-defined]
     proxy.date = date  # type: ignore[attr-defined]
     _replaced[id(datetime_module)] = (datetime_module, proxy)
+
+
+def _nanoseconds(original: Callable[[], int]) -> Callable[[], int]:
+    def virtual() -> int:
+        run = run_or_none()
+        return original() if run is None else int(run.loop.now * 1e9)
+
+    return virtual
+
+
+def _of_now(original: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """Functions of :mod:`time` that mean now if they are not told a time, which would be their argument at ``position``:
+    seconds for some, a ``struct_time`` for those that write one."""
+    seconds = original.__name__ in ("localtime", "gmtime", "ctime")
+
+    def virtual(*args: Any) -> Any:
+        if len(args) == position or (seconds and args == (None,)):
+            run = run_or_none()
+            if run is not None:
+                now: Any = run.loop.now
+                args = (*args[:position], now if seconds else time.localtime(now))
+        return original(*args)
+
+    virtual.__name__ = original.__name__
+    return virtual
+
+
+def _seed(original: Callable[..., None]) -> Callable[..., None]:
+    """``random.Random()`` without a seed takes one from the operating system, in C."""
+
+    def virtual(self: Any, a: Any = None, *args: Any, **kwargs: Any) -> None:
+        if a is None:
+            run = run_or_none()
+            if run is not None:
+                a = run.random.getrandbits(128)
+        original(self, a, *args, **kwargs)
+
+    return virtual
 
 
 def _random(name: str, original: Callable[..., Any]) -> Callable[..., Any]:

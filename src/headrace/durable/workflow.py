@@ -8,12 +8,13 @@ import hashlib
 import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
 
 import msgspec
 
+from headrace.authoring.builder import Dag
 from headrace.authoring.convert import to_retries, to_timeouts
-from headrace.authoring.tasks import TaskFunction, script_file
+from headrace.authoring.tasks import TaskFunction, call_listener, script_file
 from headrace.contracts.converters import from_plain
 from headrace.contracts.interceptor import Interceptors
 from headrace.core import spec as core
@@ -58,6 +59,12 @@ class WorkflowFunction(Generic[P, R]):
                 f"@workflow decorates an `async def` function; {getattr(function, '__name__', function)!r} is not one. "
                 "Synchronous code cannot wait durably; put blocking work into @task functions"
             )
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise TypeError(
+                    f"workflow {function.__name__}: parameter {parameter.name!r} is positional-only, but parameters are "
+                    "stored by name; remove the `/`"
+                )
         self.function = function
         self._name = name or function.__name__
         self._options = options
@@ -88,9 +95,13 @@ class WorkflowFunction(Generic[P, R]):
         return changed
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run as a child of the calling workflow, or as a plain function where there is none."""
+        """Run as a child of the calling workflow, as a task of the graph that is being built, or as a plain function
+        where there is neither."""
         run = run_or_none()
         if run is None:
+            graph: Any = call_listener.get()
+            if isinstance(graph, Dag):
+                return cast("Any", graph.workflow(self, self._signature.bind(*args, **kwargs).arguments))
             return self.function(*args, **kwargs)
         call = self._as_child(run, run.call_count + 1, self.bind(*args, **kwargs))
         return run.watch(call, self._name, calling_place())
@@ -227,8 +238,8 @@ def converter(hint: Any) -> Callable[[Any], Any] | None:
     return lambda value: msgspec.convert(value, hint, strict=False, dec_hook=from_plain)
 
 
-_SCALARS = frozenset({type(None), str, int, float, bool})
-"""Types that the history gives back as they are."""
+_SCALARS = frozenset({type(None), int, bool})
+"""Types whose values the history gives back as they are, whatever they are."""
 
 KNOWN_TASKS_MAX = 1_000
 """Task objects remembered with their options; ``options(...)`` in a loop makes a new one each time."""

@@ -25,7 +25,7 @@ def is_plain(output: Any) -> bool:
     """Whether JSON gives the value back as it is, without looking inside anything: the common case, kept cheap."""
     kind = type(output)
     if kind is str:
-        return len(output) * 4 <= INLINE_BYTES_MAX
+        return output.isascii() and len(output) <= INLINE_BYTES_MAX  # others may be no Unicode: see encode_output
     return output is None or kind is bool or (kind is int and -_INT_MAX <= output < _INT_MAX)
 
 

@@ -263,7 +263,7 @@ class Environment:
         stubbed = [executor for executor in self.headrace._executors.values() if isinstance(executor, StubbedExecutor)]
         if any(executor.outside for executor in stubbed):
             return True
-        others = self.headrace.under_way - sum(executor.inside for executor in stubbed)
+        others = self.headrace.under_way - self.headrace.runs_awaited - sum(executor.inside for executor in stubbed)
         inline = any(executor.inside for executor in stubbed)
         return others > 0 or (inline and self._open_files() > self._fds)
 

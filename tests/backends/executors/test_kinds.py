@@ -51,7 +51,7 @@ def test_a_broken_plugin_is_blamed_and_harms_no_other(plugins):
     assert 'bad_plugin.py", line 2, in deep' in caught.value.traceback
     assert kinds["sql"].shorthand == "query"
     usable, broken = kinds.usable()
-    assert set(usable) == {"python", "run", "http", "sql"}
+    assert set(usable) == {"python", "run", "http", "workflow", "sql"}
     assert len(broken) == 1
 
 

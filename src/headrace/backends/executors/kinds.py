@@ -22,6 +22,7 @@ _BUILT_IN = {
     "python": "headrace.backends.executors.python_task:PythonTask",
     "run": "headrace.backends.executors.shell_task:ShellTask",
     "http": "headrace.backends.executors.http_task:HttpTask",
+    "workflow": "headrace.backends.executors.workflow_task:WorkflowTask",
 }
 
 
@@ -55,6 +56,10 @@ class TaskKinds(Mapping[str, TaskKind]):
     def __contains__(self, name: object) -> bool:
         """Whether the name is known; says nothing on whether it loads."""
         return name in self._sources
+
+    def use(self, kind: TaskKind) -> None:
+        """A kind that is made already, in place of the one of its name."""
+        self._loaded[kind.name] = kind
 
     def loaded(self) -> list[TaskKind]:
         """The kinds that were looked up so far."""
