@@ -84,7 +84,6 @@ EXPECTED = {
         "failed",
         {
             "numbers": "succeeded",
-            "square": "succeeded",
             **{f"square[{item}]": "succeeded" for item in range(4)},
             "shaky": "succeeded",
             "breaks": "failed",

@@ -16,7 +16,9 @@ from typing import Any
 
 from cluster_flows import FOLDER, NODE, mill, note, sums
 
-from headrace import Headrace, HeadraceError
+from headrace import Headrace, HeadraceError, StoreError
+
+UNAVAILABLE = 69
 
 
 async def load(headrace: Headrace, pause_seconds: float, open_max: int) -> None:
@@ -45,7 +47,7 @@ async def main(given: dict[str, Any]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     shift = given.get("clock_seconds", 0.0)
-    async with Headrace(
+    engine = Headrace(
         given["store"],
         broker=given.get("broker"),
         workflows=[mill, sums],
@@ -54,7 +56,13 @@ async def main(given: dict[str, Any]) -> None:
         lease_seconds=given.get("lease_seconds"),
         data_dir=Path(FOLDER, "data", NODE),
         now=lambda: time.time() + shift,
-    ) as headrace:
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            headrace = await stack.enter_async_context(engine)
+        except StoreError as error:
+            print("not started:", error, file=sys.stderr)
+            sys.exit(UNAVAILABLE)
         note("up", NODE)
         work = None
         if given.get("pause_seconds"):

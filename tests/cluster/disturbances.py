@@ -2,14 +2,17 @@
 decisions depends on the seed alone, what they meet does not."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 
 from broker_servers import NatsServer
-from cluster import LEASE_SECONDS, Cluster
 from network import Network
 from outages import CUTS
+
+from cluster import LEASE_SECONDS, Cluster
 
 Disturbance = Callable[[], Awaitable[None]]
 
@@ -22,6 +25,8 @@ class Disturber:
         self._seed = seed
         self._pace = pace
         self.done: Counter[str] = Counter()
+        self.outage = threading.Lock()
+        """Held while the database is down."""
 
     def _chance(self, kind: str) -> Random:
         return Random(f"{self._seed} {kind}")
@@ -75,10 +80,15 @@ class Disturber:
         chance = self._chance("database")
         while True:
             await asyncio.sleep(chance.uniform(low, high) * self._pace)
-            await asyncio.to_thread(self._cluster.server.crash)
-            await asyncio.sleep(chance.uniform(0.0, 1.0))
-            await asyncio.to_thread(self._cluster.server.start)
+            away = chance.uniform(0.0, 1.0)
+            await asyncio.shield(asyncio.to_thread(self._outage, away))  # a thread goes on, whoever waits for it
             self.done["database crashed"] += 1
+
+    def _outage(self, away: float) -> None:
+        with self.outage:
+            self._cluster.server.crash()
+            time.sleep(away)
+            self._cluster.server.start()
 
     async def cut(self, network: Network, mean_seconds: float = 0.5) -> None:
         """The connection of whoever asks next, in the middle of its transaction."""
@@ -95,9 +105,9 @@ class Disturber:
         try:
             while True:
                 await self._pause(chance, mean_seconds)
-                await asyncio.to_thread(nats.crash)
+                nats.crash()
                 await self._pause(chance, 1.0)
-                await asyncio.to_thread(nats.start)
+                nats.start()
                 self.done["broker crashed"] += 1
         finally:
             nats.start()

@@ -10,16 +10,16 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from random import Random
 
 import pytest
 from broker_servers import NatsServer
-from cluster import LEASE_SECONDS, Cluster
 from disturbances import Disturber, disturb
 from network import Network
 from postgres_server import PostgresServer
 from postgres_wire import PostgresWire
 from verdict import Verdict
+
+from cluster import LEASE_SECONDS, Cluster
 
 TAKEOVER_SLACK_SECONDS = 30.0
 """Beyond the lease. The promise is two seconds; a machine that others use, too, is not to fail for that."""
@@ -59,8 +59,8 @@ class Soak:
                 }
                 async with cluster.up():
                     await disturb(seconds, *(each[kind]() for kind in sorted(kinds)))
-                    if not self.server.is_running:
-                        await asyncio.to_thread(self.server.start)
+                    with disturber.outage:  # it is over
+                        pass
                     network.cut = ""
                     await cluster.settle()
                     await cluster.stop()
@@ -74,9 +74,7 @@ class Soak:
         return verdict, disturber
 
 
-def soak_of(
-    cluster_postgres: PostgresServer, cluster_nats: NatsServer, tmp_path: Path, seed: int
-) -> Soak:
+def soak_of(cluster_postgres: PostgresServer, cluster_nats: NatsServer, tmp_path: Path, seed: int) -> Soak:
     return Soak(cluster_postgres, cluster_nats, tmp_path, seed)
 
 

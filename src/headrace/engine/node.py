@@ -43,6 +43,7 @@ from headrace.durable import following
 from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
+from headrace.engine.clock import NodeClock
 from headrace.engine.commander import Commander
 from headrace.engine.dispatcher import Dispatcher
 from headrace.engine.extras import NO_EXTRAS, RunExtras
@@ -79,7 +80,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     after them, should word of an end have been lost. ``live_runs_max``: runs in memory above which no more are
     taken over. ``queues``: whose attempts are carried out here, own and others';
     ``labels``: what tasks may ask for of the node that runs them. ``pull``: carry out attempts of runs that other nodes
-    own.
+    own. ``database_clock``: correct the clock by the store's, which other machines share.
     """
 
     node: str | None = None
@@ -95,6 +96,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] = (QUEUE_DEFAULT,)
     labels: Mapping[str, str] = {}
     pull: bool = False
+    database_clock: bool = False
 
     def serves(self, queue: str, labels: Mapping[str, str]) -> bool:
         """Whether this node carries out such attempts."""
@@ -131,11 +133,11 @@ class Node:
         self.id = NodeId(self.options.node or new_node_id())
         self.store = store
         self.artifacts = artifacts
-        self.now = now
+        self.now = NodeClock(now)
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
-        self.launcher = Launcher(self, artifacts, now)
-        self.planner = Planner(self, self.launcher, self.options.slots, now, self.id)
+        self.launcher = Launcher(self, artifacts, self.now)
+        self.planner = Planner(self, self.launcher, self.options.slots, self.now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
         self._guests = guests
@@ -224,6 +226,10 @@ class Node:
             "adopt": options.adopt,
             **describe(options.queues, options.labels, options.slots, pulls=pulls),
         }
+        if options.database_clock:
+            asked_at = self.now.uncorrected()
+            database_now = await self.store.now()
+            self.now.follow(database_now, asked_at, self.now.uncorrected())
         self.epoch = await self.store.join(self.id, options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
             self.store,

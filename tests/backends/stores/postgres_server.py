@@ -87,10 +87,6 @@ class PostgresServer:
         ready = [self._programs / "psql", "-XAtqc", "SELECT 1", f"postgresql://postgres@127.0.0.1:{self.port}/postgres"]
         return subprocess.run(ready, capture_output=True, check=False, **self._as_user()).returncode == 0  # type: ignore[call-overload]
 
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None
-
     def crash(self) -> None:
         """Stop in immediate mode: no goodbye to clients, recovery at the next start."""
         if self._process is not None:
