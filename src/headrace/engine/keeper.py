@@ -36,6 +36,8 @@ class Keeper:
         self._epoch = epoch
         self._lease = lease_seconds
         self._on_lost = on_lost
+        self.trusted_until = time.monotonic() + lease_seconds * (1 - MARGIN_SHARE)
+        """Until when, by the monotonic clock, nobody else can have taken the lease."""
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._keep, name=f"headrace-keeper-{node}", daemon=True)
@@ -55,7 +57,6 @@ class Keeper:
             await asyncio.to_thread(self._thread.join)
 
     def _keep(self) -> None:
-        trusted_until = time.monotonic() + self._lease * (1 - MARGIN_SHARE)
         interval = self._lease / RENEWALS_PER_LEASE
         wait = interval
         while not self._stop.wait(wait):
@@ -64,7 +65,7 @@ class Keeper:
                 if not self._leases.renew(self._node, self._epoch, self._lease):
                     self._lost("the lease was taken over")
                     return
-                trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
+                self.trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
                 wait = interval
             except HeadraceError as error:
                 logger.warning("the lease could not be renewed", extra={"error": str(error)})
@@ -72,7 +73,7 @@ class Keeper:
             except Exception:
                 logger.exception("the lease could not be renewed")
                 wait = interval / 4
-            if time.monotonic() >= trusted_until:
+            if time.monotonic() >= self.trusted_until:
                 self._lost("the lease could not be renewed in time")
                 return
 

@@ -137,6 +137,7 @@ class Node:
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
         self.launcher = Launcher(self, artifacts, self.now)
+        self.launcher.may_begin = self._may_begin
         self.planner = Planner(self, self.launcher, self.options.slots, self.now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
@@ -191,6 +192,7 @@ class Node:
             name=self.id,
             poll_seconds=self.options.poll_seconds,
         )
+        self.puller.launcher.may_begin = self._may_begin
         self.planner.guest_launcher = self.puller.launcher
         puller = self.puller
         self.waker.on_queue = lambda _queue: puller.wake()
@@ -336,6 +338,15 @@ class Node:
 
     def _lease_lost(self, why: str) -> None:
         self._fence(Fenced(f"node {self.id} no longer owns its runs: {why}"))
+
+    def _may_begin(self) -> bool:
+        """Whether user code may begin. A process that was suspended for longer than its lease has the answer to a commit
+        before its eyes when it wakes up, and would begin what others have long done: it joins anew first."""
+        if self._keeper is None or time.monotonic() < self._keeper.trusted_until:
+            return True
+        why = "the lease had not been renewed when an attempt was about to begin"
+        asyncio.get_running_loop().call_soon(self._lease_lost, why)
+        return False
 
     def _journal_broke(self, error: HeadraceError) -> None:
         if isinstance(error, Fenced | HistoryConflict):  # either way, what is in memory is not what is stored
