@@ -67,6 +67,8 @@ class Cluster:
         self.killed: list[tuple[str, float]] = []
         """Nodes that died, and when."""
         self.clocks = [0.0] * PLACES
+        """By how many seconds each place's clock is wrong."""
+        self.work_seconds = 0.02
 
     @property
     def url(self) -> str:
@@ -97,6 +99,7 @@ class Cluster:
             **more,
         }
         surroundings = {**os.environ, "CLUSTER_FOLDER": str(self.folder), "CLUSTER_NODE": place.name}
+        surroundings["CLUSTER_WORK_SECONDS"] = str(self.work_seconds)
         with (self.folder / "log").open("ab") as log:
             place.process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), json.dumps(options)],
@@ -125,7 +128,8 @@ class Cluster:
 
     def kill(self, place: Place) -> None:
         if place.process is not None:
-            self.killed.append((place.name, time.time()))
+            if place.process.poll() is None:
+                self.killed.append((place.name, time.time()))
             place.process.kill()
             place.process.wait(30)
             if place.process.stdout is not None:
