@@ -112,7 +112,8 @@ class Verdict:
 
     def _takeovers(self) -> None:
         died = dict(self._cluster.killed)
-        self.takeovers = sorted(at - died[before] for before, at in self._rows(TAKEN_OVER) if before in died)
+        waits = [at - died[before] for before, at in self._rows(TAKEN_OVER) if before in died]
+        self.takeovers = sorted(wait for wait in waits if wait > 0)  # one that was fenced before had lost its runs
 
     def __str__(self) -> str:
         kinds = Counter(self.runs.values())
