@@ -114,7 +114,8 @@ class Cluster:
         deadline = time.monotonic() + UP_SECONDS_MAX
         while place.name not in self.lines("up"):
             if place.process is not None and place.process.poll() is not None:
-                assert place.process.returncode == UNAVAILABLE, self.log()
+                code = place.process.returncode
+                assert code == UNAVAILABLE, f"{place.name} ended with {code} as it started: {self.log()}"
                 self.spawn(place)
             assert time.monotonic() < deadline, f"{place.name} does not come up: {self.log()}"
             await asyncio.sleep(0.05)
@@ -167,6 +168,8 @@ class Cluster:
             self.wake(place)
             if place.process is None:
                 self.spawn(place)
+        for place in self.places:
+            await self.until_up(place)
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
         unfinished = "SELECT count(*) FROM {schema}.runs WHERE ended_at IS NULL"
         while (left := await asyncio.to_thread(self.sql, unfinished)) != "0":
@@ -182,4 +185,5 @@ class Cluster:
                 place.process.terminate()
         for place in self.places:
             if place.process is not None:
-                assert await asyncio.to_thread(place.process.wait, 60) == 0, self.log()
+                code = await asyncio.to_thread(place.process.wait, 60)
+                assert code == 0, f"{place.name} ended with {code}: {self.log()}"
