@@ -10,15 +10,17 @@ STAMP  := $(VENV)/.headrace-setup
 OUT    ?= build/flights
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-# For `make soak`: how often to kill, and the seed of the times (default: a new one, printed).
+# For `make soak`: how often to kill; for `make soak-cluster`: for how long, each kind of disturbance. And the seed of
+# the times (default: a new one, printed).
 KILLS  ?= 300
+MINUTES ?= 10
 SEED   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench check format generate clean
+.PHONY: help setup demo test soak soak-cluster bench check format generate clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## create .venv with Headrace and all its tools; repeated only when pyproject.toml or uv.lock change
 
@@ -43,6 +45,9 @@ test: $(STAMP)  ## run the tests and list what was skipped
 
 soak: $(STAMP)  ## kill the engine at random times for a long while (KILLS=300 SEED=now)
 	@HEADRACE_KILLS=$(KILLS) HEADRACE_SEED=$(SEED) $(BIN)/pytest -s -m soak $(PYTEST_ARGS)
+
+soak-cluster: $(STAMP)  ## disturb three nodes on one PostgreSQL for a long while, kind by kind (MINUTES=10 SEED=now)
+	@HEADRACE_MINUTES=$(MINUTES) HEADRACE_SEED=$(SEED) $(BIN)/pytest -s -m soak tests/cluster $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## measure the engine beside the raw limits of this machine; BENCH_ARGS="--workload W2 --json"
 	@$(BIN)/headrace bench $(BENCH_ARGS)

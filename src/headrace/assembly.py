@@ -195,6 +195,7 @@ class Headrace(Client):
             retention_seconds=retention_seconds,
             poll_seconds=poll_seconds,
             live_runs_max=limits.live_runs,
+            database_clock=_has_clock(self.store),
         )
         self.node_options = options
         artifacts = FileArtifacts(self._data_dir / "artifacts", seal)
@@ -564,6 +565,11 @@ def _lease_seconds_of(store: Store) -> float:
     """On one host dead processes are known at once and only suspended ones are waited for; elsewhere the lease is how
     long a dead node's runs wait."""
     return 15.0 if str(getattr(store, "url", "")).startswith(("postgres", "mysql", "mariadb")) else 60.0
+
+
+def _has_clock(store: Store) -> bool:
+    """Whether it is a server, whose clock all nodes share; a file is only ever opened on one machine."""
+    return str(getattr(store, "url", "")).startswith(("postgres", "mysql", "mariadb"))
 
 
 def _data_dir_of(store: Store) -> Path:

@@ -69,6 +69,33 @@ def test_a_zombie_is_fenced_and_joins_again(tmp_path: Path) -> None:
     play(test())
 
 
+def test_a_node_that_slept_through_its_lease_begins_nothing_before_it_has_joined_anew(tmp_path: Path) -> None:
+    """It is suspended just as its commit is answered. Nothing has fenced it yet, but what it would begin now others may
+    have done."""
+
+    async def test() -> None:
+        async with memory_rig(tmp_path) as rig:
+            epochs: list[int] = []
+            node: Node
+
+            async def first(attempt: Attempt) -> None:
+                keeper = node._keeper
+                assert keeper is not None
+                keeper.trusted_until = 0.0  # as after a long sleep; the next renewal is minutes away
+
+            async def second(attempt: Attempt) -> None:
+                epochs.append(node.epoch)
+
+            node = await rig.node(Work(first=first, second=second), lease_seconds=600.0)
+            epoch = node.epoch
+            live = await start(node, graph(first=None, second=["first"]))
+            assert states(await final(node, live.run_id)) == {"first": "succeeded", "second": "succeeded"}
+            assert len(epochs) == 1
+            assert epochs[0] > epoch
+
+    play(test())
+
+
 def test_an_at_most_once_task_of_a_dead_node_fails_as_lost(tmp_path: Path) -> None:
     async def test() -> None:
         async with memory_rig(tmp_path) as rig:

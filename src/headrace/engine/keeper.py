@@ -58,7 +58,8 @@ class Keeper:
         self._lease = lease_seconds
         self._on_lost = on_lost
         self._holding = holding
-        self._trusted_until = 0.0
+        self.trusted_until = 0.0
+        """Until when, by the monotonic clock, nobody else can have taken the lease."""
         self._trust(taken_at)
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -79,9 +80,9 @@ class Keeper:
             await asyncio.to_thread(self._thread.join)
 
     def _trust(self, begun: float) -> None:
-        self._trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
+        self.trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
         if self._holding is not None:
-            self._holding.lease_until = self._trusted_until
+            self._holding.lease_until = self.trusted_until
 
     def _judge(self) -> None:
         """Not renewed: who keeps the locks may be as slow, and the lease comes first."""
@@ -109,7 +110,7 @@ class Keeper:
                 logger.exception("the lease could not be renewed")
                 self._judge()
                 wait = interval / 4
-            if time.monotonic() >= self._trusted_until:
+            if time.monotonic() >= self.trusted_until:
                 self._lost("the lease could not be renewed in time")
                 return
 

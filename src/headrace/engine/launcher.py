@@ -76,6 +76,8 @@ class Launcher:
         self._locker = locker
         self._running: dict[Ticket, None] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self.may_begin: Callable[[], bool] = lambda: True
+        """Asked last before an attempt begins; False if this process may have lost the right to it."""
 
     @property
     def running(self) -> int:
@@ -190,6 +192,9 @@ class Launcher:
         ticket.begun = True
         try:
             if ticket.cancelled or ticket.stopping:
+                raise asyncio.CancelledError
+            if not self.may_begin():
+                ticket.stopping = True
                 raise asyncio.CancelledError
             if node.has_constant_call:
                 config, args = node.spec.config, node.spec.args

@@ -44,6 +44,7 @@ from headrace.durable import following
 from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
+from headrace.engine.clock import NodeClock
 from headrace.engine.commander import Commander
 from headrace.engine.counts import Counts
 from headrace.engine.dispatcher import Dispatcher
@@ -88,7 +89,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     a parked run with open children looks after them, should word of an end have been lost. ``live_runs_max``: runs in
     memory above which no more are taken over. ``queues``: whose attempts are carried out here, own and others';
     ``labels``: what tasks may ask for of the node that runs them. ``pull``: carry out attempts of runs that other nodes
-    own.
+    own. ``database_clock``: correct the clock by the store's, which other machines share.
     """
 
     node: str | None = None
@@ -104,6 +105,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] = (QUEUE_DEFAULT,)
     labels: Mapping[str, str] = {}
     pull: bool = False
+    database_clock: bool = False
 
     def serves(self, queue: str, labels: Mapping[str, str]) -> bool:
         """Whether this node carries out such attempts."""
@@ -142,12 +144,13 @@ class Node:
         self.store = store
         self.locks: Locks = locks if locks is not None else store
         self.artifacts = artifacts
-        self.now = now
+        self.now = NodeClock(now)
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
         self.locker = Locker(self)
-        self.launcher = Launcher(self, artifacts, now, self.locker)
-        self.planner = Planner(self, self.launcher, self.options.slots, now, self.id)
+        self.launcher = Launcher(self, artifacts, self.now, self.locker)
+        self.launcher.may_begin = self._may_begin
+        self.planner = Planner(self, self.launcher, self.options.slots, self.now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
         self._guests = guests
@@ -218,6 +221,7 @@ class Node:
             name=self.id,
             poll_seconds=self.options.poll_seconds,
         )
+        self.puller.launcher.may_begin = self._may_begin
         self.planner.guest_launcher = self.puller.launcher
         puller = self.puller
         self.waker.on_queue = lambda _queue: puller.wake()
@@ -258,6 +262,10 @@ class Node:
             "adopt": options.adopt,
             **describe(options.queues, options.labels, options.slots, pulls=pulls),
         }
+        if options.database_clock:
+            asked_at = self.now.uncorrected()
+            database_now = await self.store.now()
+            self.now.follow(database_now, asked_at, self.now.uncorrected())
         begun = time.monotonic()
         self.epoch = await self.store.join(self.id, options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
@@ -389,6 +397,15 @@ class Node:
 
     def _lease_lost(self, why: str) -> None:
         self._fence(Fenced(f"node {self.id} no longer owns its runs: {why}"))
+
+    def _may_begin(self) -> bool:
+        """Whether user code may begin. A process that was suspended for longer than its lease has the answer to a commit
+        before its eyes when it wakes up, and would begin what others have long done: it joins anew first."""
+        if self._keeper is None or time.monotonic() < self._keeper.trusted_until:
+            return True
+        why = "the lease had not been renewed when an attempt was about to begin"
+        asyncio.get_running_loop().call_soon(self._lease_lost, why)
+        return False
 
     def _journal_broke(self, error: HeadraceError) -> None:
         if isinstance(error, Fenced | HistoryConflict):  # either way, what is in memory is not what is stored

@@ -35,6 +35,9 @@ OUTCOMES_PER_CALL = 200
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 """The largest output that travels to the owner of its run; larger ones need the owner's data folder."""
 
+IDLE_POLLS = 4
+"""How often ``poll_seconds`` pass between two looks when nothing comes: owners ring again for what nobody claims."""
+
 ANY_EXECUTOR = ""
 """Attempts whose owner does not know which slots they will take here: they may wait for one."""
 ANY_CLAIMS_MAX = 4
@@ -160,8 +163,9 @@ class Puller:
 
     async def serve(self) -> None:
         """Pull until cancelled."""
-        delay = 0.0
+        delay, pause = 0.0, self._poll
         while True:
+            before = self.done + self.busy
             try:
                 full = await self._claim()
                 if self._guests:
@@ -176,11 +180,14 @@ class Puller:
             if delay:
                 await asyncio.sleep(delay)
             elif not full:
+                if self._guests or self.done + self.busy > before:
+                    pause = self._poll
                 try:
-                    async with asyncio.timeout(self._poll):
+                    async with asyncio.timeout(pause):
                         await self._rung.wait()
+                    pause = self._poll
                 except TimeoutError:
-                    pass
+                    pause = min(2 * pause, IDLE_POLLS * self._poll)
             self._rung.clear()
 
     def _free(self) -> dict[str, int]:

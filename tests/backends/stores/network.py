@@ -56,7 +56,11 @@ class Network:
             to_client.close()
             return
         self.connections += 1
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:  # the server is down
+            to_client.transport.abort()
+            return
         back = asyncio.create_task(self._forward(from_server, to_client))
         try:
             while data := await from_client.read(1 << 20):
@@ -75,8 +79,8 @@ class Network:
                     return
                 to_server.write(data)
                 await to_server.drain()
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # asyncio's server reports a cancelled handler as an error; this one is over either way
         finally:
             back.cancel()
             to_server.close()

@@ -39,6 +39,23 @@ def test_a_graph_runs_and_is_found_by_another_engine(harness: PostgresHarness, t
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("ahead", [600.0, -600.0])
+def test_a_node_whose_clock_is_off_goes_by_the_databases(
+    harness: PostgresHarness, tmp_path: Path, ahead: float
+) -> None:
+    """What it writes down is meant for others, too: the time of a timer, of a retry."""
+
+    async def work() -> None:
+        async with Headrace(harness.url, data_dir=tmp_path, now=lambda: time.time() + ahead) as headrace:
+            run = await headrace.run(flow)
+            await run.result()
+            now = await headrace.store.now()
+            row = await headrace.row(run.id)
+            assert abs(row.created_at - now) < abs(ahead) / 2
+
+    asyncio.run(work())
+
+
 def test_runs_are_cancelled_by_another_node(harness: PostgresHarness, tmp_path: Path) -> None:
     """The message goes through the database, the owner's bell is rung."""
 
