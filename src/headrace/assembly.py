@@ -23,6 +23,7 @@ from headrace.backends.executors.kinds import TaskKinds, load_task_kinds
 from headrace.backends.executors.process import ProcessExecutor
 from headrace.backends.executors.targets import resolve
 from headrace.backends.executors.thread import ThreadExecutor
+from headrace.backends.keepers import open_locks
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client, Definition, Workflow
@@ -30,13 +31,14 @@ from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
 from headrace.config.interceptors import interceptors_of
 from headrace.config.load import load as load_configuration
-from headrace.config.settings import STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
+from headrace.config.settings import KEEPER_DEFAULT, STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
 from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
 from headrace.contracts.execution import BoundTask, Executor
 from headrace.contracts.interceptor import Interceptor, Interceptors
+from headrace.contracts.locks import Locks
 from headrace.contracts.ready import QueueRow
 from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
@@ -84,6 +86,8 @@ class Headrace(Client):
     outermost first; see :class:`~headrace.Interceptor`.
     ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``, ``amqp://``; ``none``) or a
     :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
+    ``keeper``: who keeps locks and elects the leader: ``store``, the URL of etcd (``etcd://host:2379``), or a
+    :class:`~headrace.contracts.locks.Locks`.
     ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
 
     :meth:`configured` makes one that goes by a configuration. One instance per event loop; entering starts the engine,
@@ -121,6 +125,7 @@ class Headrace(Client):
         check_replay: bool = False,
         interceptors: Sequence[Interceptor] = (),
         broker: str | Broker | None = None,
+        keeper: str | Locks = KEEPER_DEFAULT,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.interceptors = Interceptors(interceptors)
@@ -131,9 +136,12 @@ class Headrace(Client):
         if codec is not None:
             seal = Seal(list(codec) if isinstance(codec, Sequence) else [codec])
             self.store = cast("Store", CodedStore(self.store, seal))
+        self.locks = open_locks(keeper, self.store) if isinstance(keeper, str) else keeper
+        self._made_locks = isinstance(keeper, str) and self.locks is not self.store
         self.settings = Settings(
             store=store if isinstance(store, str) else self.store.url,
             broker=broker if isinstance(broker, str) else None,
+            keeper=keeper if isinstance(keeper, str) else KEEPER_DEFAULT,
             data_dir=None if data_dir is None else str(data_dir),
             env_allow=env_allow,
             retention=retention_seconds,
@@ -228,6 +236,7 @@ class Headrace(Client):
             "retention_seconds": settings.retention,
             "drain_seconds": settings.node.drain,
             "broker": settings.broker,
+            "keeper": settings.keeper,
             "codec": codecs_of(settings),
             "interceptors": interceptors_of(settings),
         }
@@ -276,6 +285,7 @@ class Headrace(Client):
         except BaseException:
             await self._node.waker.stop()
             await self._stop_executors()
+            await self._close_locks()
             await self.store.close()
             raise
         return self
@@ -293,6 +303,7 @@ class Headrace(Client):
             await self._node.stop(drain_seconds=drain)
         finally:
             await self._stop_executors()
+            await self._close_locks()
 
     async def interrupt(self, *, seconds: float = 2.0) -> None:
         """Stop the attempts under way, as a node that stops does: they are tried again when their runs go on. Cuts
@@ -377,6 +388,11 @@ class Headrace(Client):
         while deleted := await self._node.janitor.clean(older_than_seconds):
             total += deleted
         return total
+
+    async def _close_locks(self) -> None:
+        """If they are neither the store, which its node closes, nor the caller's."""
+        if self._made_locks:
+            await cast("Any", self.locks).close()
 
     async def _stop_executors(self) -> None:
         await asyncio.gather(*(executor.stop() for executor in self._executors.values()))

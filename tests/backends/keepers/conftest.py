@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite("headrace.testing.lock_conformance")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "brokers")]
+_BACKENDS = Path(__file__).parents[1]
+sys.path[:0] = [str(Path(__file__).parent), str(_BACKENDS / "brokers"), str(_BACKENDS / "stores")]
 
 from etcd_server import EtcdServer  # noqa: E402
 

@@ -4,14 +4,19 @@ import contextlib
 import os
 import shutil
 import signal
+import ssl
 import urllib.request
+from collections.abc import Iterator
 
 from broker_servers import Server, free_port, missing
+from mysql_certificates import make_certificates
 
 
 class EtcdServer(Server):
     name = "etcd"
     host = "127.0.0.1"
+    scheme = "http"
+    more: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,10 +26,10 @@ class EtcdServer(Server):
         program = shutil.which("etcd", path="/usr/bin:/usr/local/bin:" + os.environ.get("PATH", os.defpath))
         if program is None:
             missing("etcd is missing: install Debian's etcd-server")
-        clients, peers = f"http://{self.host}:{self.port}", f"http://127.0.0.1:{self._peers}"
+        clients, peers = f"{self.scheme}://{self.host}:{self.port}", f"http://127.0.0.1:{self._peers}"
         return [
             str(program),
-            *("--name", "alone", "--data-dir", str(self.folder / "data"), "--log-level", "warn"),
+            *("--name", "alone", "--data-dir", str(self.folder / "data"), "--logger", "zap", "--log-level", "warn"),
             *("--listen-client-urls", clients, "--advertise-client-urls", clients),
             *(
                 "--listen-peer-urls",
@@ -34,6 +39,7 @@ class EtcdServer(Server):
                 "--initial-cluster",
                 f"alone={peers}",
             ),
+            *self.more,
         ]
 
     def answers(self) -> bool:
@@ -51,7 +57,7 @@ class EtcdServer(Server):
         shutil.rmtree(self.folder / "data")
 
     @contextlib.contextmanager
-    def suspended(self):
+    def suspended(self) -> Iterator[None]:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
         try:
@@ -62,3 +68,23 @@ class EtcdServer(Server):
     @property
     def url(self) -> str:
         return f"etcd://127.0.0.1:{self.port}"
+
+
+class EncryptedEtcd(EtcdServer):
+    """Talks TLS, and only to those who have a certificate."""
+
+    scheme = "https"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.authority, self.certificate, self.key = make_certificates(self.folder, self.host)
+        files = ("--cert-file", str(self.certificate), "--key-file", str(self.key))
+        self.more = (*files, "--client-cert-auth", "--trusted-ca-file", str(self.authority))
+
+    def answers(self) -> bool:
+        context = ssl.create_default_context(cafile=str(self.authority))
+        context.load_cert_chain(self.certificate, self.key)
+        url = f"https://127.0.0.1:{self.port}/health"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5, context=context) as it:
+            return b"true" in it.read()
+        return False

@@ -46,11 +46,11 @@ class EtcdCluster:
             await asyncio.sleep(0.05)
 
     async def _leases(self) -> list[str]:
-        return [lease["ID"] for lease in (await self._gateway.post("lease/leases", {})).one.get("leases", [])]
+        return [lease["ID"] for lease in (await self._gateway.post("lease/leases", {})).body.get("leases", [])]
 
     async def _is_ending(self, lease: str) -> bool:
         """Less than a second is left, or it is over and not yet seen to."""
-        return int((await self._gateway.post("lease/timetolive", {"ID": lease})).one.get("TTL", 0)) == 0
+        return int((await self._gateway.post("lease/timetolive", {"ID": lease})).body.get("TTL", 0)) == 0
 
     async def close(self) -> None:
         for locks in self._open:

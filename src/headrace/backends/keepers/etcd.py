@@ -197,7 +197,7 @@ class EtcdLocks:
         )
         if done is None:  # the lease stays, for the next try or until it ends: nothing stands under it
             return None
-        return LockTurn(view.base + int(done.one["header"]["revision"]))
+        return LockTurn(view.base + int(done.body["header"]["revision"]))
 
     async def _stand_in_line(self, claim: LockClaim) -> bool:
         lease = self._lease_of("line", claim.name, claim.holder)
@@ -260,18 +260,18 @@ class EtcdLocks:
             and who.node == node
             for renewal, entries in zip(renewals, found, strict=True)
         ]
-        ours = [index for index, mine in enumerate(done) if mine]
-        if not ours:
-            return done
-        ids = [{"ID": self._lease_of("held", renewals[at].name, renewals[at].holder)} for at in ours]
-        kept = self._etcd.post_now("lease/keepalive", ids, member=member)
-        if _member_of(kept) != _member_of(reply) or len(kept.parts) != len(ours):
-            raise StoreUnavailable(
-                f"{member} is not one member of etcd: two requests were answered by two",
-                hint="name the members themselves in the URL, not a load balancer before them",
-            )
-        for index, part in zip(ours, kept.parts, strict=True):
-            done[index] = int(part.get("TTL", 0)) >= renewals[index].ttl_seconds
+        for index, renewal in enumerate(renewals):
+            if not done[index]:
+                continue
+            # One by one: of several in one stream, the gateway loses some now and then.
+            lease = self._lease_of("held", renewal.name, renewal.holder)
+            kept = self._etcd.post_now("lease/keepalive", {"ID": lease}, member=member)
+            if _member_of(kept) != _member_of(reply):
+                raise StoreUnavailable(
+                    f"{member} is not one member of etcd: two requests were answered by two",
+                    hint="name the members themselves in the URL, not a load balancer before them",
+                )
+            done[index] = int(kept.body.get("TTL", 0)) >= renewal.ttl_seconds
         return done
 
     # ---- leases ----------------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ class EtcdLocks:
         did not come, could arrive late and end the new one."""
         lease = self._lease_of("held", claim.name, claim.holder)
         reply = await self._etcd.post("lease/keepalive", {"ID": lease}, member=view.member)
-        seconds = int(reply.one.get("TTL", 0))
+        seconds = int(reply.body.get("TTL", 0))
         if 0 < seconds < claim.ttl_seconds:
             raise LockMisused(
                 f"lock {claim.name!r} was asked for {seconds} s by {claim.holder!r}, and now for {claim.ttl_seconds:g} s",
@@ -315,7 +315,7 @@ class EtcdLocks:
 
     async def _time_left(self, lease: str) -> float:
         """Seconds until a lease ends at the latest; 0 if it has."""
-        told = (await self._etcd.post("lease/timetolive", {"ID": lease})).one
+        told = (await self._etcd.post("lease/timetolive", {"ID": lease})).body
         left = int(told.get("TTL", 0))
         return 0.0 if left < 0 else float(min(left + 1, int(told.get("grantedTTL", left + 1))))
 
@@ -327,7 +327,7 @@ class EtcdLocks:
             if refusal.code != NOT_FOUND:
                 raise
             return None
-        return reply if reply.one.get("succeeded") else None
+        return reply if reply.body.get("succeeded") else None
 
     # ---- keys --------------------------------------------------------------------------------------------------------
 
@@ -368,11 +368,11 @@ def _put(key: str, who: _Held, lease: str) -> dict[str, Any]:
 
 def _ranges(reply: Reply) -> list[list[dict[str, Any]]]:
     """The keys that each range of a transaction found."""
-    return [part.get("response_range", {}).get("kvs", []) for part in reply.one.get("responses", [])]
+    return [part.get("response_range", {}).get("kvs", []) for part in reply.body.get("responses", [])]
 
 
 def _member_of(reply: Reply) -> str:
-    return str(reply.one.get("header", {}).get("member_id", ""))
+    return str(reply.body.get("header", {}).get("member_id", ""))
 
 
 def _who(entry: dict[str, Any]) -> _Held:

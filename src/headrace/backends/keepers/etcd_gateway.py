@@ -7,10 +7,9 @@ may be done twice. See ``docs/adr/0008-etcd-client.md`` for why this way.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode, b64encode
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -39,14 +38,10 @@ class Refused(Exception):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What one member answered: ``parts`` is one value, or one for each request of a stream."""
+    """What one member answered."""
 
     member: str
-    parts: list[dict[str, Any]]
-
-    @property
-    def one(self) -> dict[str, Any]:
-        return self.parts[0] if self.parts else {}
+    body: dict[str, Any]
 
 
 def packed(text: str) -> str:
@@ -86,12 +81,11 @@ class Gateway:
         self._blocking = httpx.Client(**shared)
 
     async def post(self, path: str, body: Any, *, member: str | None = None) -> Reply:
-        """Ask a member, or only that one. ``body`` is a value; a list of values for a stream."""
-        content = _content(body)
+        """Ask a member, or only that one."""
         last: Exception | None = None
         for one in self._order() if member is None else [member]:
             try:
-                return self._read(one, await self._client.post(f"{one}/v3/{path}", content=content))
+                return self._read(one, await self._client.post(f"{one}/v3/{path}", json=body))
             except (httpx.HTTPError, StoreUnavailable) as error:
                 last = error
         raise self._out_of_reach(last)
@@ -99,7 +93,7 @@ class Gateway:
     def post_now(self, path: str, body: Any, *, member: str) -> Reply:
         """Ask that member, and wait in this thread."""
         try:
-            return self._read(member, self._blocking.post(f"{member}/v3/{path}", content=_content(body)))
+            return self._read(member, self._blocking.post(f"{member}/v3/{path}", json=body))
         except httpx.HTTPError as error:
             raise self._out_of_reach(error) from None
 
@@ -118,21 +112,23 @@ class Gateway:
 
     def _read(self, member: str, response: httpx.Response) -> Reply:
         try:
-            parts = [json.loads(line) for line in response.text.splitlines() if line.strip()]
+            body = response.json()
         except ValueError:
-            parts = None
-        if not parts or not all(isinstance(part, dict) for part in parts):
+            body = None
+        if not isinstance(body, dict):
             raise StoreUnavailable(
                 f"{member} does not answer as etcd does (HTTP {response.status_code})",
                 hint="expected is etcd 3.4 or newer with its JSON gateway on (--enable-grpc-gateway, the default)",
             )
-        for part in parts:
-            error = part.get("error")
-            if error or response.is_error:
-                told = error if isinstance(error, dict) else part
-                raise self._said_no(member, int(told.get("code", told.get("grpc_code", 2))), str(told.get("message")))
+        told = cast("dict[str, Any]", body)
+        error: Any = told.get("error")
+        if error or response.is_error:
+            if isinstance(error, dict):  # of a stream
+                told = cast("dict[str, Any]", error)
+            code = told.get("code", told.get("grpc_code", 2))
+            raise self._said_no(member, int(code), str(told.get("message") or error or f"HTTP {response.status_code}"))
         self._preferred = self._members.index(member)
-        return Reply(member, [part.get("result", part) for part in parts])
+        return Reply(member, told.get("result", told))
 
     def _said_no(self, member: str, code: int, message: str) -> Exception:
         if code in (NOT_FOUND, EXISTS):
@@ -175,10 +171,6 @@ class _Login(httpx.Auth):
             self._token = str(response.json().get("token", ""))
         request.headers["Authorization"] = self._token
         yield request
-
-
-def _content(body: Any) -> bytes:
-    return b"\n".join(json.dumps(one).encode() for one in body) if isinstance(body, list) else json.dumps(body).encode()
 
 
 __all__ = ["EXISTS", "NOT_FOUND", "Gateway", "Refused", "Reply", "after", "packed", "unpacked"]

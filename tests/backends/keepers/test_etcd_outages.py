@@ -1,0 +1,269 @@
+"""etcd dies, hangs, forgets everything, or is cut off from a node: two holders never act, and tokens rise."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from broker_servers import missing
+from etcd_server import EtcdServer
+from holders import Holder, actors
+
+from headrace.backends.keepers.etcd import EtcdLocks
+from headrace.backends.keepers.etcd_url import address_of_url
+from headrace.contracts.locks import LockClaim, LockRenewal, LockTurn
+from headrace.core.errors import LockMisused, StoreUnavailable
+from headrace.core.ids import Epoch, NodeId
+
+TTL_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def two(url: str) -> AsyncIterator[tuple[EtcdLocks, EtcdLocks]]:
+    a, b = EtcdLocks(address_of_url(url)), EtcdLocks(address_of_url(url))
+    try:
+        yield a, b
+    finally:
+        await a.close()
+        await b.close()
+
+
+async def ask(locks: EtcdLocks, holder: str, *, queue: bool = False, ttl: float = TTL_SECONDS) -> LockTurn:
+    claim = LockClaim(name="door", holder=holder, node=NodeId(holder), epoch=Epoch(1), ttl_seconds=ttl, queue=queue)
+    return await locks.take_lock(claim)
+
+
+async def renew(locks: EtcdLocks, holder: str, token: int) -> bool:
+    asked = [LockRenewal("door", holder, token, TTL_SECONDS)]
+    return (await asyncio.to_thread(locks.renew_locks, NodeId(holder), Epoch(1), asked))[0]
+
+
+def test_locks_outlive_a_crash_of_etcd(own_etcd: EtcdServer) -> None:
+    """What was granted was durable; while etcd is away everybody is told so."""
+
+    async def work() -> None:
+        async with two(own_etcd.url) as (a, b):
+            token = (await ask(a, "a")).token
+            assert not (await ask(b, "b", queue=True)).token
+            own_etcd.crash()
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                await renew(a, "a", token)
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                await ask(b, "b")
+            own_etcd.start()
+            assert await renew(a, "a", token)
+            assert (await ask(b, "b")).node == "a"
+            await a.release_lock("door", "a")
+            assert (await ask(b, "b")).token > token
+
+    asyncio.run(work())
+
+
+def test_tokens_rise_even_if_etcd_forgets_everything(own_etcd: EtcdServer) -> None:
+    """The former holder hears that it has lost the lock, and its token is refused from then on."""
+
+    async def work() -> None:
+        async with two(own_etcd.url) as (a, b):
+            for number in range(5):
+                await ask(a, f"a{number}")
+                await a.release_lock("door", f"a{number}")
+            token = (await ask(a, "a")).token
+            own_etcd.forget()
+            own_etcd.start()
+            assert (await ask(b, "b")).token > token
+            assert not await renew(a, "a", token)
+
+    asyncio.run(work())
+
+
+def test_a_claim_under_way_that_was_released_is_never_granted(etcd_server: EtcdServer) -> None:
+    """However late it arrives: etcd takes no key under a lease that is gone."""
+
+    class Late(EtcdLocks):
+        async def _unless_gone(self, transaction):
+            await self.release_lock("door", "a")
+            return await super()._unless_gone(transaction)
+
+    async def work() -> None:
+        late = Late(address_of_url(f"{etcd_server.url}?prefix=late"))
+        try:
+            assert not (await ask(late, "a")).token
+            assert await late.locks() == []
+        finally:
+            await late.close()
+
+    asyncio.run(work())
+
+
+def test_the_bell_of_the_next_one_is_told(etcd_server: EtcdServer) -> None:
+    """etcd knows the node, somebody else its bell."""
+
+    async def bell_of(node: NodeId) -> str:
+        return f"bell of {node}"
+
+    async def work() -> None:
+        locks = EtcdLocks(address_of_url(f"{etcd_server.url}?prefix=bell"), bell_of=bell_of)
+        try:
+            await ask(locks, "a")
+            await ask(locks, "b", queue=True)
+            assert await locks.release_lock("door", "nobody") == ""
+            assert await locks.release_lock("door", "a") == "bell of b"
+        finally:
+            await locks.close()
+
+    asyncio.run(work())
+
+
+def test_a_holder_cannot_ask_for_more_time_than_it_took(etcd_server: EtcdServer) -> None:
+    """It would go by a time that etcd does not grant."""
+
+    async def work() -> None:
+        async with two(f"{etcd_server.url}?prefix=more") as (a, _):
+            token = (await ask(a, "a", ttl=TTL_SECONDS / 2)).token
+            with pytest.raises(LockMisused, match="30 s"):
+                await ask(a, "a")
+            assert not await renew(a, "a", token)
+
+    asyncio.run(work())
+
+
+def test_renewals_by_the_hundred(etcd_server: EtcdServer) -> None:
+    """etcd bounds the operations of a transaction; answers keep their order."""
+
+    async def work() -> None:
+        async with two(f"{etcd_server.url}?prefix=many") as (a, _):
+            token = (await ask(a, "a")).token
+            mine, strange = LockRenewal("door", "a", token, 1.0), LockRenewal("gate", "a", token, 1.0)
+            asked = [mine, strange] * 130
+            done = await asyncio.to_thread(a.renew_locks, NodeId("a"), Epoch(1), asked)
+            assert done == [True, False] * 130
+
+    asyncio.run(work())
+
+
+def test_a_member_that_is_down_is_left_for_the_next(own_etcd: EtcdServer, etcd_server: EtcdServer) -> None:
+    """Claims and renewals alike."""
+
+    async def work() -> None:
+        async with two(f"{own_etcd.url},127.0.0.1:{etcd_server.port}?prefix=members") as (a, _):
+            own_etcd.crash()
+            token = (await ask(a, "a")).token
+            assert await renew(a, "a", token)
+
+    asyncio.run(work())
+
+
+def test_what_is_not_etcd_is_told(etcd_server: EtcdServer) -> None:
+    """A page is no answer."""
+
+    async def work() -> None:
+        async with two(etcd_server.url) as (a, _):
+            with pytest.raises(StoreUnavailable, match="does not answer as etcd does"):
+                await a._etcd.post("../version-of-something-else", {})
+
+    asyncio.run(work())
+
+
+def test_a_holder_stops_before_a_hanging_etcd_gives_its_lock_away(own_etcd: EtcdServer, tmp_path: Path) -> None:
+    """By its own clock, and whoever waits gets it when etcd goes on."""
+    acts = tmp_path / "acts"
+    with Holder(own_etcd.url, "a", acts) as a:
+        a.says("held")
+        with Holder(own_etcd.url, "b", acts) as b:
+            with own_etcd.suspended():
+                a.says("stopped")
+            b.says("held")
+    assert actors(acts) == ["a", "b"] or actors(acts) == ["a"]  # b may not have acted yet
+
+
+class Namespaces:
+    """Two hosts, each a network namespace, and a cable between them that can be cut. Nothing of this is seen outside."""
+
+    FAR = "10.0.0.1"
+    NEAR = "10.0.0.2"
+
+    def __init__(self) -> None:
+        self.far, self.near = f"hr{os.getpid()}f", f"hr{os.getpid()}n"
+
+    def __enter__(self) -> "Namespaces":
+        made = subprocess.run(["ip", "netns", "add", self.far], capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"the kernel gives us no network namespace: {made.stderr.strip()}")
+        self._ip("netns", "add", self.near)
+        self._ip("-n", self.far, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", self.near)
+        for namespace, address in ((self.far, self.FAR), (self.near, self.NEAR)):
+            self._ip("-n", namespace, "address", "add", f"{address}/24", "dev", "cable")
+            self._ip("-n", namespace, "link", "set", "cable", "up")
+            self._ip("-n", namespace, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for namespace in (self.near, self.far):
+            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True, check=False)
+
+    def cut(self) -> None:
+        self._ip("-n", self.near, "link", "set", "cable", "down")
+
+    def mend(self) -> None:
+        self._ip("-n", self.near, "link", "set", "cable", "up")
+
+    def _ip(self, *arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+class FarEtcd(EtcdServer):
+    """On a host of its own."""
+
+    def __init__(self, namespace: str, host: str) -> None:
+        super().__init__()
+        self.namespace, self.host = namespace, host
+
+    def command(self) -> list[str]:
+        return ["ip", "netns", "exec", self.namespace, *super().command()]
+
+    def answers(self) -> bool:
+        url = f"http://{self.host}:{self.port}/health"
+        ask = f"import urllib.request as u; assert b'true' in u.urlopen({url!r}, timeout=5).read()"
+        within = ["ip", "netns", "exec", self.namespace, sys.executable, "-c", ask]
+        return subprocess.run(within, capture_output=True, check=False).returncode == 0
+
+    @property
+    def url(self) -> str:
+        return f"etcd://{self.host}:{self.port}"
+
+
+@pytest.fixture
+def hosts() -> Iterator[Namespaces]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may make network namespaces")
+    if shutil.which("ip") is None:
+        missing("ip is missing: install Debian's iproute2")
+    with Namespaces() as made:
+        yield made
+
+
+def test_a_node_that_is_cut_off_never_acts_beside_its_successor(hosts: Namespaces, tmp_path: Path) -> None:
+    """It stops by its own clock; a node on etcd's side follows, and one on its own when the cable is mended."""
+    acts = tmp_path / "acts"
+    etcd = FarEtcd(hosts.far, hosts.FAR)
+    try:
+        etcd.start()
+        inside = ("ip", "netns", "exec")
+        with Holder(etcd.url, "near", acts, (*inside, hosts.near)) as near:
+            near.says("acted")
+            with Holder(etcd.url, "far", acts, (*inside, hosts.far)) as far:
+                hosts.cut()
+                near.says("stopped")
+                far.says("acted")
+                hosts.mend()
+                with Holder(etcd.url, "again", acts, (*inside, hosts.near)) as again:
+                    far.process.kill()
+                    again.says("acted")
+    finally:
+        etcd.close()
+    assert actors(acts) == ["near", "far", "again"]
