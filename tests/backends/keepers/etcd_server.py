@@ -8,6 +8,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterator
 
+import pytest
 from broker_servers import Server, free_port, missing
 from mysql_certificates import make_certificates
 
@@ -20,27 +21,37 @@ class EtcdServer(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self._peers = free_port()
+        peers = free_port()
+        self.name_in_cluster, self.peer_url = f"member{peers}", f"http://127.0.0.1:{peers}"
+        self.join([(self.peer_url, self.name_in_cluster)])
 
     def command(self) -> list[str]:
         program = shutil.which("etcd", path="/usr/bin:/usr/local/bin:" + os.environ.get("PATH", os.defpath))
         if program is None:
             missing("etcd is missing: install Debian's etcd-server")
-        clients, peers = f"{self.scheme}://{self.host}:{self.port}", f"http://127.0.0.1:{self._peers}"
-        return [
-            str(program),
-            *("--name", "alone", "--data-dir", str(self.folder / "data"), "--logger", "zap", "--log-level", "warn"),
-            *("--listen-client-urls", clients, "--advertise-client-urls", clients),
-            *(
-                "--listen-peer-urls",
-                peers,
-                "--initial-advertise-peer-urls",
-                peers,
-                "--initial-cluster",
-                f"alone={peers}",
-            ),
-            *self.more,
-        ]
+        clients = f"{self.scheme}://{self.host}:{self.port}"
+        settings = {
+            "name": self.name_in_cluster,
+            "data-dir": str(self.folder / "data"),
+            "logger": "zap",
+            "log-level": "warn",
+            "listen-client-urls": clients,
+            "advertise-client-urls": clients,
+            "listen-peer-urls": self.peer_url,
+            "initial-advertise-peer-urls": self.peer_url,
+            "initial-cluster": self._cluster,
+        }
+        return [str(program), *(part for name, value in settings.items() for part in (f"--{name}", value)), *self.more]
+
+    def join(self, members: list[tuple[str, str]]) -> None:
+        """Be one of several: peer URLs and names, its own among them."""
+        self._cluster = ",".join(f"{name}={url}" for url, name in members)
+
+    def start_soon(self) -> None:
+        """Start without waiting: a member answers when there is a majority."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self, "answers", lambda: True)
+            self.start()
 
     def answers(self) -> bool:
         """Its port is open before it has a leader."""

@@ -5,9 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broker_servers import missing
@@ -15,6 +16,7 @@ from etcd_server import EtcdServer
 from holders import Holder, actors
 
 from headrace.backends.keepers.etcd import EtcdLocks
+from headrace.backends.keepers.etcd_gateway import Gateway, Reply, packed
 from headrace.backends.keepers.etcd_url import address_of_url
 from headrace.contracts.locks import LockClaim, LockRenewal, LockTurn
 from headrace.core.errors import LockMisused, StoreUnavailable
@@ -81,21 +83,90 @@ def test_tokens_rise_even_if_etcd_forgets_everything(own_etcd: EtcdServer) -> No
     asyncio.run(work())
 
 
+class Overtaken(EtcdLocks):
+    """Its first transaction after a look arrives late: after ``meanwhile``."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def _unless_gone(self, transaction: dict[str, Any]) -> Reply | None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return await super()._unless_gone(transaction)
+
+
 def test_a_claim_under_way_that_was_released_is_never_granted(etcd_server: EtcdServer) -> None:
     """However late it arrives: etcd takes no key under a lease that is gone."""
 
-    class Late(EtcdLocks):
-        async def _unless_gone(self, transaction):
-            await self.release_lock("door", "a")
-            return await super()._unless_gone(transaction)
-
     async def work() -> None:
-        late = Late(address_of_url(f"{etcd_server.url}?prefix=late"))
+        address = address_of_url(f"{etcd_server.url}?prefix=late")
+        late, granted = Overtaken(address), []
+
+        async def release() -> None:
+            await late.release_lock("door", "a")
+            late._decide = no_more  # the caller is gone
+            granted.append(await late.locks())
+
+        async def no_more(claim: LockClaim) -> LockTurn:
+            return LockTurn(0)
+
+        late.meanwhile = release
         try:
             assert not (await ask(late, "a")).token
+            assert granted == [[]]
             assert await late.locks() == []
         finally:
             await late.close()
+
+    asyncio.run(work())
+
+
+def test_nobody_gets_past_a_line_that_has_formed_meanwhile(etcd_server: EtcdServer) -> None:
+    """The claim was decided when nobody stood there."""
+
+    async def work() -> None:
+        url = f"{etcd_server.url}?prefix=line"
+        late = Overtaken(address_of_url(url))
+        async with two(url) as (b, c):
+
+            async def a_line_forms() -> None:
+                assert (await ask(c, "c")).token
+                assert not (await ask(b, "b", queue=True)).token
+                await c.release_lock("door", "c")
+
+            late.meanwhile = a_line_forms
+            try:
+                assert not (await ask(late, "a")).token
+                assert (await ask(b, "b", queue=True)).token
+            finally:
+                await late.close()
+
+    asyncio.run(work())
+
+
+def test_a_token_counts_from_the_birth_at_its_own_revision(etcd_server: EtcdServer) -> None:
+    """If the keeper was born anew between look and claim, tokens of the old birth are too low."""
+
+    async def work() -> None:
+        address = address_of_url(f"{etcd_server.url}?prefix=born")
+        late, gateway = Overtaken(address), Gateway(address)
+
+        async def born_anew() -> None:
+            await gateway.post("kv/deleterange", {"key": packed("born/keeper")})
+            async with two(f"{etcd_server.url}?prefix=born") as (b, _):
+                assert (await ask(b, "b")).token  # which makes it be born
+                await b.release_lock("door", "b")
+
+        try:
+            first = (await ask(late, "first")).token
+            await late.release_lock("door", "first")
+            late.meanwhile = born_anew
+            token = (await ask(late, "a")).token
+            assert [row.token for row in await late.locks()] == [token]
+            assert token > first
+        finally:
+            await late.close()
+            await gateway.close()
 
     asyncio.run(work())
 
@@ -156,6 +227,69 @@ def test_a_member_that_is_down_is_left_for_the_next(own_etcd: EtcdServer, etcd_s
             assert await renew(a, "a", token)
 
     asyncio.run(work())
+
+
+def test_a_renewal_counts_only_at_the_member_that_was_read_from(own_etcd: EtcdServer, etcd_server: EtcdServer) -> None:
+    """As it may not be behind a load balancer: what one member was told says nothing about another."""
+
+    class Balanced(Gateway):
+        def post_now(self, path: str, body: Any, *, member: str) -> Reply:
+            other = f"http://127.0.0.1:{etcd_server.port}" if path == "lease/keepalive" else member
+            return super().post_now(path, body, member=other)
+
+    async def work() -> None:
+        address = address_of_url(f"{own_etcd.url},127.0.0.1:{etcd_server.port}?prefix=balanced")
+        async with two(f"{own_etcd.url}?prefix=balanced") as (a, _):
+            token = (await ask(a, "a")).token
+            a._etcd, single = Balanced(address), a._etcd
+            with pytest.raises(StoreUnavailable, match="not one member"):
+                a._renew(f"http://127.0.0.1:{own_etcd.port}", NodeId("a"), [LockRenewal("door", "a", token, 1.0)])
+            await a._etcd.close()
+            a._etcd = single
+            assert await renew(a, "a", token)
+
+    asyncio.run(work())
+
+
+def test_locks_outlive_the_members_of_a_cluster() -> None:
+    """As long as a majority is left; whoever leads the rest does not matter. Without one nothing is granted."""
+
+    async def patiently(work: Callable[[], Awaitable[Any]]) -> Any:
+        """While the members elect a leader they say so."""
+        while True:
+            try:
+                return await work()
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+
+    async def work() -> None:
+        async with two(f"etcd://{','.join(f'127.0.0.1:{one.port}' for one in cluster)}") as (a, b):
+            token = (await patiently(lambda: ask(a, "a"))).token
+            cluster[0].crash()
+            assert await patiently(lambda: renew(a, "a", token))
+            assert (await patiently(lambda: ask(b, "b"))).node == "a"
+            cluster[0].start_soon()
+            cluster[1].crash()
+            assert await patiently(lambda: renew(a, "a", token))
+            await patiently(lambda: a.release_lock("door", "a"))
+            later = (await patiently(lambda: ask(b, "b"))).token
+            assert later > token
+            cluster[2].crash()
+            with pytest.raises(StoreUnavailable):
+                await renew(b, "b", later)
+            with pytest.raises(StoreUnavailable):
+                await ask(a, "a2")
+
+    cluster = [EtcdServer() for _ in range(3)]
+    for one in cluster:
+        one.join([(other.peer_url, other.name_in_cluster) for other in cluster])
+    try:
+        for one in cluster:
+            one.start_soon()
+        asyncio.run(work())
+    finally:
+        for one in cluster:
+            one.close()
 
 
 def test_what_is_not_etcd_is_told(etcd_server: EtcdServer) -> None:
