@@ -37,7 +37,17 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from headrace.backends.keepers.etcd_gateway import EXISTS, NOT_FOUND, Gateway, Refused, Reply, after, packed, unpacked
+from headrace.backends.keepers.etcd_gateway import (
+    EXISTS,
+    NOT_FOUND,
+    REQUEST_SECONDS,
+    Gateway,
+    Refused,
+    Reply,
+    after,
+    packed,
+    unpacked,
+)
 from headrace.backends.keepers.etcd_url import EtcdAddress
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn
 from headrace.core.errors import LockMisused, StoreUnavailable
@@ -48,6 +58,10 @@ TRIES_MAX = 16
 
 RENEWALS_MAX = 100
 """Renewals in one transaction; etcd takes 128 operations."""
+
+
+RENEWAL_SECONDS_MIN = 0.5
+"""A member that is only busy gets that long at least."""
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -240,17 +254,20 @@ class EtcdLocks:
     # ---- renewals --------------------------------------------------------------------------------------------------
 
     def _renew_anywhere(self, node: NodeId, renewals: Sequence[LockRenewal]) -> list[bool]:
+        members = self._etcd.members()
+        seconds = patience(renewals, len(members))
         last = StoreUnavailable("etcd has no members")
-        for member in self._etcd.members():
+        for member in members:
             try:
-                return self._renew(member, node, renewals)
+                return self._renew(member, node, renewals, seconds)
             except StoreUnavailable as error:
                 last = error
         raise last
 
-    def _renew(self, member: str, node: NodeId, renewals: Sequence[LockRenewal]) -> list[bool]:
+    def _renew(self, member: str, node: NodeId, renewals: Sequence[LockRenewal], seconds: float) -> list[bool]:
         keys = [_range(self._held_key(renewal.name)) for renewal in renewals]
-        reply = self._etcd.post_now("kv/txn", {"success": [_range(f"{self._prefix}/keeper"), *keys]}, member=member)
+        look = {"success": [_range(f"{self._prefix}/keeper"), *keys]}
+        reply = self._etcd.post_now("kv/txn", look, member=member, seconds=seconds)
         born, *found = _ranges(reply)
         base = int(unpacked(born[0]["value"])) if born else 0
         done = [
@@ -265,7 +282,7 @@ class EtcdLocks:
                 continue
             # One by one: of several in one stream, the gateway loses some now and then.
             lease = self._lease_of("held", renewal.name, renewal.holder)
-            kept = self._etcd.post_now("lease/keepalive", {"ID": lease}, member=member)
+            kept = self._etcd.post_now("lease/keepalive", {"ID": lease}, member=member, seconds=seconds)
             if _member_of(kept) != _member_of(reply):
                 raise StoreUnavailable(
                     f"{member} is not one member of etcd: two requests were answered by two",
@@ -345,6 +362,13 @@ class EtcdLocks:
         return {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": view.born}
 
 
+def patience(renewals: Sequence[LockRenewal], members: int) -> float:
+    """How long a renewal waits for one member: all of them may be asked in half of the shortest time that is to be
+    renewed, for the first may hang."""
+    shortest = min(renewal.ttl_seconds for renewal in renewals)
+    return min(REQUEST_SECONDS, max(RENEWAL_SECONDS_MIN, shortest / 2 / members))
+
+
 def _range(key: str) -> dict[str, Any]:
     return {"request_range": {"key": packed(key)}}
 
@@ -379,4 +403,4 @@ def _who(entry: dict[str, Any]) -> _Held:
     return msgspec.json.decode(unpacked(entry["value"]), type=_Held)
 
 
-__all__ = ["EtcdLocks"]
+__all__ = ["EtcdLocks", "patience"]

@@ -90,10 +90,11 @@ class Gateway:
                 last = error
         raise self._out_of_reach(last)
 
-    def post_now(self, path: str, body: Any, *, member: str) -> Reply:
-        """Ask that member, and wait in this thread."""
+    def post_now(self, path: str, body: Any, *, member: str, seconds: float = REQUEST_SECONDS) -> Reply:
+        """Ask that member, and wait in this thread, for its answer at most that long."""
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
         try:
-            return self._read(member, self._blocking.post(f"{member}/v3/{path}", json=body))
+            return self._read(member, self._blocking.post(f"{member}/v3/{path}", json=body, timeout=timeout))
         except httpx.HTTPError as error:
             raise self._out_of_reach(error) from None
 
@@ -173,4 +174,4 @@ class _Login(httpx.Auth):
         yield request
 
 
-__all__ = ["EXISTS", "NOT_FOUND", "Gateway", "Refused", "Reply", "after", "packed", "unpacked"]
+__all__ = ["EXISTS", "NOT_FOUND", "REQUEST_SECONDS", "Gateway", "Refused", "Reply", "after", "packed", "unpacked"]
