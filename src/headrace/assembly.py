@@ -26,6 +26,7 @@ from headrace.backends.executors.targets import resolve
 from headrace.backends.executors.thread import ThreadExecutor
 from headrace.backends.executors.workflow_task import EXECUTOR as WORKFLOW
 from headrace.backends.executors.workflow_task import WorkflowTask
+from headrace.backends.keepers import open_locks
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client, Definition, Workflow
@@ -33,7 +34,7 @@ from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
 from headrace.config.interceptors import interceptors_of
 from headrace.config.load import load as load_configuration
-from headrace.config.settings import STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
+from headrace.config.settings import KEEPER_DEFAULT, STORE_DEFAULT, LimitSettings, NodeSettings, Settings, SlotSettings
 from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
@@ -99,8 +100,9 @@ class Headrace(Client):
     outermost first; see :class:`~headrace.Interceptor`.
     ``broker``: what wakes nodes on other hosts, as a URL (``nats://``, ``redis://``, ``amqp://``; ``none``) or a
     :class:`~headrace.contracts.broker.Broker`; by default what the store offers (LISTEN and NOTIFY on PostgreSQL).
-    ``poll_seconds``: how often a node looks for messages whose wake-up was lost. ``locks``: who keeps the locks and
-    elects the leader (default: the store).
+    ``keeper``: who keeps locks and elects the leader: ``store``, the URL of etcd (``etcd://host:2379``), or a
+    :class:`~headrace.contracts.locks.Locks`.
+    ``poll_seconds``: how often a node looks for messages whose wake-up was lost.
 
     :meth:`configured` makes one that goes by a configuration. One instance per event loop; entering starts the engine,
     leaving stops it: attempts under way get ``drain_seconds`` to end, the rest is interrupted and goes on at the next
@@ -137,8 +139,8 @@ class Headrace(Client):
         check_replay: bool = False,
         interceptors: Sequence[Interceptor] = (),
         broker: str | Broker | None = None,
+        keeper: str | Locks = KEEPER_DEFAULT,
         poll_seconds: float = POLL_SECONDS,
-        locks: Locks | None = None,
     ) -> None:
         self.interceptors = Interceptors(interceptors)
         self.store = open_store(store) if isinstance(store, str) else store
@@ -148,9 +150,12 @@ class Headrace(Client):
         if codec is not None:
             seal = Seal(list(codec) if isinstance(codec, Sequence) else [codec])
             self.store = cast("Store", CodedStore(self.store, seal))
+        self._locks = open_locks(keeper, self.store) if isinstance(keeper, str) else keeper
+        self._made_locks = isinstance(keeper, str) and self._locks is not self.store
         self.settings = Settings(
             store=store if isinstance(store, str) else self.store.url,
             broker=broker if isinstance(broker, str) else None,
+            keeper=keeper if isinstance(keeper, str) else KEEPER_DEFAULT,
             data_dir=None if data_dir is None else str(data_dir),
             env_allow=env_allow,
             retention=retention_seconds,
@@ -219,7 +224,7 @@ class Headrace(Client):
             now=now,
             broker=waking,
             guests=GuestSupport(guests.bind, guests.read_log, guests.keep_log, guests.place),
-            locks=locks,
+            locks=self._locks,
         )
         engine.library.give_functions = self._functions.update
         super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
@@ -250,6 +255,7 @@ class Headrace(Client):
             "retention_seconds": settings.retention,
             "drain_seconds": settings.node.drain,
             "broker": settings.broker,
+            "keeper": settings.keeper,
             "codec": codecs_of(settings),
             "interceptors": interceptors_of(settings),
             "labels": settings.node.labels,
@@ -300,6 +306,7 @@ class Headrace(Client):
         except BaseException:
             await self._node.waker.stop()
             await self._stop_executors()
+            await self._close_locks()
             await self.store.close()
             raise
         return self
@@ -317,6 +324,7 @@ class Headrace(Client):
             await self._node.stop(drain_seconds=drain)
         finally:
             await self._stop_executors()
+            await self._close_locks()
 
     async def interrupt(self, *, seconds: float = 2.0) -> None:
         """Stop the attempts under way, as a node that stops does: they are tried again when their runs go on. Cuts
@@ -406,6 +414,11 @@ class Headrace(Client):
         while deleted := await self._node.janitor.clean(older_than_seconds):
             total += deleted
         return total
+
+    async def _close_locks(self) -> None:
+        """If they are neither the store, which its node closes, nor the caller's."""
+        if self._made_locks:
+            await cast("Any", self._locks).close()
 
     async def _stop_executors(self) -> None:
         await asyncio.gather(*(executor.stop() for executor in self._executors.values()))

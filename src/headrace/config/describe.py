@@ -13,7 +13,7 @@ from headrace.core.durations import format_duration
 
 HIDDEN = "***"
 
-_URLS = (("store",), ("broker",))
+_URLS = (("store",), ("broker",), ("keeper",))
 
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^@/]*(?=@)")
 _PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*")

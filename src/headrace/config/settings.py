@@ -17,6 +17,10 @@ STORE_DEFAULT = "sqlite:///.headrace/headrace.db"
 """Where runs are kept unless told otherwise: a file in the working directory."""
 
 
+KEEPER_DEFAULT = "store"
+"""Who keeps the locks unless told otherwise: the store itself."""
+
+
 class Change(enum.StrEnum):
     """When a changed key takes effect on a node that is up."""
 
@@ -218,6 +222,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             example="nats://queue.example:4222",
         ),
     ] = None
+    keeper: Annotated[
+        str,
+        _about(
+            "Who keeps locks and elects the leader: `store`, or the URL of etcd. All nodes of a cluster need the same. A"
+            " password in it is never shown.",
+            min_length=1,
+            example="etcd://a.example:2379,b.example:2379,c.example:2379",
+        ),
+    ] = KEEPER_DEFAULT
     data_dir: Annotated[
         str | None,
         _about(

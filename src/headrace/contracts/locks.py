@@ -6,7 +6,9 @@ sequencers (Burrows 2006), and Kleppmann's "How to do distributed locking" (2016
 
 A lock is free when its holder released it, when its time is over without a renewal, or when its node is gone: its lease
 has ended or was taken, or its process is known to be dead. All of this is judged by the clock of whoever keeps the
-locks. Who holds a lock judges itself by the monotonic clock, counted from before the last renewal, and stops earlier.
+locks. A keeper beside the store (etcd) does not know the nodes' leases: there the lock's own time decides alone, and
+nobody is :class:`Fenced`. Who holds a lock judges itself by the monotonic clock, counted from before the last renewal,
+and stops earlier.
 
 The leader of a cluster is the node that holds the lock :data:`LEADER`; its token is the *term*. What a leader does to
 the store is checked against the term in the same transaction (:class:`Term`).

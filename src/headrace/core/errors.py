@@ -128,6 +128,11 @@ class BrokerError(HeadraceError):
     raises nothing: wake-ups then come later."""
 
 
+class KeeperError(HeadraceError):
+    """A keeper of locks cannot be used: its URL means nothing, or names files that cannot be read. One that is out of
+    reach raises :class:`StoreUnavailable`."""
+
+
 class StoreUnavailable(StoreError):
     """The store cannot be reached or is locked by another process; trying again later may help."""
 
