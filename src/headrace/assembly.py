@@ -306,7 +306,7 @@ class Headrace(Client):
         except BaseException:
             await self._node.waker.stop()
             await self._stop_executors()
-            await self._close_locks()
+            await self.close_keeper()
             await self.store.close()
             raise
         return self
@@ -324,7 +324,7 @@ class Headrace(Client):
             await self._node.stop(drain_seconds=drain)
         finally:
             await self._stop_executors()
-            await self._close_locks()
+            await self.close_keeper()
 
     async def interrupt(self, *, seconds: float = 2.0) -> None:
         """Stop the attempts under way, as a node that stops does: they are tried again when their runs go on. Cuts
@@ -415,7 +415,7 @@ class Headrace(Client):
             total += deleted
         return total
 
-    async def _close_locks(self) -> None:
+    async def close_keeper(self) -> None:
         """If they are neither the store, which its node closes, nor the caller's."""
         if self._made_locks:
             await cast("Any", self._locks).close()

@@ -40,6 +40,7 @@ async def reader(session: Session) -> AsyncGenerator[Headrace]:
     try:
         yield headrace
     finally:
+        await headrace.close_keeper()
         await headrace.store.close()
 
 

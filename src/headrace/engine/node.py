@@ -200,7 +200,7 @@ class Node:
         self.spawn(self.waker.serve(), "headrace-waker")
         self.spawn(self.dispatcher.serve(), "headrace-dispatcher")
         if self.options.adopt:
-            await self.watchdog.look()
+            await self.watchdog.try_look()
             await self.adopter.adopt_waiting()
             self.spawn(self.watchdog.serve(), "headrace-watchdog")
             self.spawn(self.adopter.watch(), "headrace-adopter")
@@ -450,7 +450,7 @@ class Node:
         self._rejoining = False
         self._joined.set()
         if self.options.adopt:
-            await self.watchdog.look()
+            await self.watchdog.try_look()
             await self.adopter.adopt_waiting()
 
     def holds(self, epoch: Epoch) -> bool:

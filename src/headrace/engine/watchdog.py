@@ -60,10 +60,7 @@ class Watchdog:
                 async with asyncio.timeout(self._pause()):
                     await self._rung.wait()
             self._rung.clear()
-            try:
-                await self.look()
-            except HeadraceError as error:
-                logger.warning("looking for lost nodes failed", extra={"error": str(error)})
+            await self.try_look()
 
     def _pause(self) -> float:
         options, leader = self._node.options, self._node.leader
@@ -73,6 +70,13 @@ class Watchdog:
         if leader.leading_node:
             return min(pause, max(leader.frees_in_seconds, 0.0) + ELECTION_GAP_SECONDS)
         return pause
+
+    async def try_look(self) -> None:
+        """Look once; a keeper of locks that is out of reach keeps no node from working."""
+        try:
+            await self.look()
+        except HeadraceError as error:
+            logger.warning("looking for lost nodes failed", extra={"error": str(error)})
 
     async def look(self) -> list[NodeId]:
         """Lead or stand for election, once. Returns the nodes that were found lost; their runs are unowned by then."""
