@@ -74,16 +74,12 @@ class Soak:
         return verdict, disturber
 
 
-def soak_of(cluster_postgres: PostgresServer, cluster_nats: NatsServer, tmp_path: Path, seed: int) -> Soak:
-    return Soak(cluster_postgres, cluster_nats, tmp_path, seed)
-
-
 @pytest.mark.timeout(400)
 def test_everything_at_once_for_a_short_time(
     cluster_postgres: PostgresServer, cluster_nats: NatsServer, tmp_path: Path
 ) -> None:
     soak = Soak(cluster_postgres, cluster_nats, tmp_path, seed=20131107)
-    soak.play({"kill", "suspend", "database", "cut", "broker", "clocks"}, seconds=15.0, pace=0.4)
+    soak.play({"kill", "suspend", "database", "cut", "broker", "clocks"}, seconds=12.0, pace=0.4)
 
 
 LONG = [
