@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "stores"))
 
-from postgres_server import PostgresServer, postgres_folder  # noqa: E402
+from postgres_server import PostgresServer, postgres_folder
 
 
 @pytest.fixture(scope="session")

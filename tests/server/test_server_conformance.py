@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest import FixtureRequest
 
 from headrace import Headrace, RunCancelled, RunFailed
 

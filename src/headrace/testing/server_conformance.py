@@ -1,7 +1,7 @@
 """The conformance suite of servers for workers: every promise of ``docs/reference/worker-protocol.md`` as a scenario.
 
-It speaks plain HTTP and JSON and uses nothing of Headrace's own worker, so it shows what a worker in any language can rely
-on. A server inherits it and says how to reach one::
+It speaks plain HTTP and JSON and uses nothing of Headrace's own worker, so it shows what a worker in any language can
+rely on. A server inherits it and says how to reach one::
 
     class TestMyServer(ServerConformance):
         @pytest.fixture
