@@ -265,3 +265,15 @@ def test_health_is_told_to_anybody(stage):
     for path, word in (("healthz", "alive"), ("readyz", "ready")):
         answer = httpx.get(f"{stage.url}/{path}", trust_env=False)
         assert (answer.status_code, json.loads(answer.content)) == (200, {"status": word})
+
+
+def test_several_nodes_share_the_port(stage):
+    ready = stage.cli.folder / "ready"
+    process = stage.start("up", "up", "--nodes", "2", "--ready-file", ready)
+    wait_until(lambda: ready.exists() or process.poll() is not None, "being ready")
+    wait_until(lambda: stage.said("up").count("workers are served") == 2 or process.poll() is not None, "listening")
+    assert process.poll() is None, stage.said("up")
+    stage.worker("w1")
+    run_id = stage.run()
+    stage.gate.touch()
+    assert stage.until_ended(run_id)["output"] == {"far": 1}
