@@ -416,7 +416,7 @@ class Headrace(Client):
         return total
 
     async def close_keeper(self) -> None:
-        """If they are neither the store, which its node closes, nor the caller's."""
+        """Let go of who keeps the locks, unless that is the store, which its node closes, or the caller's. Idempotent."""
         if self._made_locks:
             await cast("Any", self._locks).close()
 

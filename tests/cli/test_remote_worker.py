@@ -20,7 +20,7 @@ tasks:
     queue: gpu
     run: |
       echo began >> TRACE
-      number=$(wc -l < TRACE)
+      number=$(grep -c began TRACE)
       while ! test -e GATE; do sleep 0.02; done
       echo ended >> TRACE
       echo $number
@@ -56,11 +56,12 @@ class Stage:
         (cli.folder / "token").chmod(0o600)
         self.configure()
 
-    def configure(self, more: str = "") -> None:
+    def configure(self, lease: str = "60s") -> None:
         self.cli.write(
             "headrace.toml",
-            'workflows = ["held.yaml"]\n[node]\nname = "mill"\ndrain = "0s"\n[server]\nworker_lease = "2s"\n'
-            f'listen = "127.0.0.1:{self.port}"\nworker_tokens = {{file = "token"}}\n{more}',
+            'workflows = ["held.yaml"]\n[node]\nname = "mill"\ndrain = "0s"\n[server]\n'
+            f'worker_lease = "{lease}"\n'
+            f'listen = "127.0.0.1:{self.port}"\nworker_tokens = {{file = "token"}}\n',
         )
 
     def start(self, name: str, *arguments: object) -> subprocess.Popen:
@@ -85,6 +86,14 @@ class Stage:
         wait_until(lambda: f"worker remote:{name} serves" in self.said(name) or process.poll() is not None, "serving")
         assert process.poll() is None, self.said(name)
         return process
+
+    def cli_with(self, token_file: str) -> int:
+        """Start a worker with a token and stop it once it serves; its exit code."""
+        (self.cli.folder / "probe.log").write_text("")
+        process = self.start("probe", "worker", "--server", self.url, "--token-file", token_file)
+        wait_until(lambda: "serves default" in self.said("probe") or process.poll() is not None, "serving")
+        process.terminate()
+        return process.wait(BOUND)
 
     def said(self, name: str) -> str:
         return (self.cli.folder / f"{name}.log").read_text()
@@ -136,6 +145,7 @@ def test_a_worker_without_the_store_carries_out_what_a_node_offers(stage):
 
 
 def test_what_a_killed_worker_had_is_offered_again(stage):
+    stage.configure(lease="5s")
     stage.up()
     first = stage.worker("w1")
     run_id = stage.run()
@@ -149,6 +159,7 @@ def test_what_a_killed_worker_had_is_offered_again(stage):
 
 
 def test_the_outcome_of_a_worker_that_was_suspended_is_refused(stage):
+    stage.configure(lease="5s")
     stage.up()
     first = stage.worker("w1")
     run_id = stage.run()
@@ -176,6 +187,36 @@ def test_a_server_that_is_killed_and_started_anew_loses_nothing(stage):
     wait_until(lambda: stage.marks() == ["began", "ended"], "the end of the script")
     stage.up()
     assert stage.until_ended(run_id)["output"] == {"far": 1}
+
+
+def test_a_worker_that_is_there_before_its_server_waits_and_can_be_stopped(stage):
+    patient = stage.start("w1", "worker", "--server", stage.url, "--token-file", "token")
+    wait_until(lambda: "tried again until one answers" in stage.said("w1"), "saying so")
+    stage.up()
+    wait_until(lambda: "serves default for" in stage.said("w1"), "joining")
+    hasty = stage.start("w2", "worker", "--server", f"http://127.0.0.1:{free_port()}", "--token-file", "token")
+    wait_until(lambda: "tried again until one answers" in stage.said("w2"), "saying so")
+    for process in (patient, hasty):
+        process.terminate()
+    for process in (patient, hasty):
+        assert process.wait(BOUND) == 0, stage.said("w1") + stage.said("w2")
+
+
+def test_a_worker_goes_to_the_next_server(stage):
+    stage.up()
+    stage.worker("w1", f"http://127.0.0.1:{free_port()}", stage.url)
+    run_id = stage.run()
+    stage.gate.touch()
+    assert stage.until_ended(run_id)["output"] == {"far": 1}
+
+
+def test_tokens_change_while_the_node_is_up(stage):
+    stage.up()
+    stage.cli.write("new", "e" * 32)
+    stage.cli.write("token", "e" * 32)
+    wait_until(lambda: stage.cli_with("new") == 0, "taking the new token")
+    stage.cli.write("old", TOKEN)
+    assert stage.cli_with("old") == 2
 
 
 def test_a_wrong_token_is_told(stage):
@@ -224,3 +265,15 @@ def test_health_is_told_to_anybody(stage):
     for path, word in (("healthz", "alive"), ("readyz", "ready")):
         answer = httpx.get(f"{stage.url}/{path}", trust_env=False)
         assert (answer.status_code, json.loads(answer.content)) == (200, {"status": word})
+
+
+def test_several_nodes_share_the_port(stage):
+    ready = stage.cli.folder / "ready"
+    process = stage.start("up", "up", "--nodes", "2", "--ready-file", ready)
+    wait_until(lambda: ready.exists() or process.poll() is not None, "being ready")
+    wait_until(lambda: stage.said("up").count("workers are served") == 2 or process.poll() is not None, "listening")
+    assert process.poll() is None, stage.said("up")
+    stage.worker("w1")
+    run_id = stage.run()
+    stage.gate.touch()
+    assert stage.until_ended(run_id)["output"] == {"far": 1}

@@ -139,7 +139,10 @@ async def _work(
 async def _work_there(session: Session, worker: RemoteWorker, served: str) -> int:
     import asyncio
 
-    started = asyncio.create_task(worker.start())
+    def waiting(error: Exception) -> None:
+        _say(session, f"{error}; it is tried again until one answers")
+
+    started = asyncio.create_task(worker.start(waiting))
 
     async def until_broken() -> None:
         await started

@@ -27,6 +27,9 @@ REQUEST_BYTES_MAX = 24 * 1024 * 1024
 ANSWER_BYTES_MAX = 24 * 1024 * 1024
 """Claims beyond this stay on offer; the first one always comes."""
 
+CLAIMS_MAX = 100
+"""Attempts of one executor that one claim takes at most."""
+
 WAIT_SECONDS_MAX = 20.0
 """How long a claim waits for something to come."""
 

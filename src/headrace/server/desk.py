@@ -117,12 +117,13 @@ class Desk:
             raise ServerUnavailable(f"{WAITING_MAX:,} workers wait here already")
         waiting = self._waiting[asked.worker] = _Waiting(frozenset(asked.queues))
         self._listen()
+        room = {executor: min(count, wire.CLAIMS_MAX) for executor, count in asked.room.items()}
         until = time.monotonic() + min(asked.wait_seconds, wire.WAIT_SECONDS_MAX)
         try:
             while not (waiting.over or self._closed):
                 waiting.rung.clear()
                 claims = await self._store.claim_attempts(
-                    NodeId(asked.worker), asked.epoch, asked.queues, asked.labels, asked.room
+                    NodeId(asked.worker), asked.epoch, asked.queues, asked.labels, room
                 )
                 left = until - time.monotonic()
                 if claims or left <= 0:

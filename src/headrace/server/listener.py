@@ -20,6 +20,9 @@ from headrace.server.tokens import Tokens
 
 logger = logging.getLogger("headrace.server")
 
+CONNECTIONS_MAX = 5_000
+"""Beyond these, requests are answered with 503 at once."""
+
 CLOSE_SECONDS = 5
 """How long requests under way may take when the server stops."""
 
@@ -72,6 +75,7 @@ class Listener:
             proxy_headers=False,
             server_header=False,
             ws="none",
+            limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=CLOSE_SECONDS,
         )

@@ -226,8 +226,8 @@ class Host:
 
     async def _reload(self, all_again: bool) -> bool:
         new = await asyncio.to_thread(self._load)
-        if self._listener is not None:
-            server = new.settings.server
+        server = new.settings.server
+        if self._listener is not None and server.listen is not None:  # to stop listening takes a restart
             self._listener.change(server.worker_tokens, lease_seconds=server.worker_lease)
         done = await self.headrace.reload(new.settings)
         self.configuration = new

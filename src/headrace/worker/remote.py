@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from headrace.backends.artifacts.files import FileArtifacts
@@ -108,18 +108,22 @@ class RemoteWorker:
         """Attempts under way."""
         return self.puller.busy
 
-    async def start(self) -> None:
-        """Join, as soon as a server answers, and begin to pull. Raises :class:`NotAuthorized`, and
-        :class:`~headrace.core.errors.ServerError` for what trying again does not mend."""
+    async def start(self, waiting: Callable[[ServerUnavailable], None] = lambda _: None) -> None:
+        """Join, as soon as a server answers, and begin to pull. ``waiting`` is told, once, that none does yet. Raises
+        :class:`~headrace.core.errors.ServerError` for what trying again does not mend, a wrong token above all."""
         for executor in self._executors.values():
             await executor.start()
         delay = 0.2
+        told = False
         while True:
             try:
                 await self._source.join()
                 break
             except ServerUnavailable as error:
                 logger.warning("no server answers yet; it is tried again", extra={"error": str(error)})
+                if not told:
+                    told = True
+                    waiting(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_SECONDS_MAX)
         self._serving = asyncio.create_task(self.puller.serve(), name="headrace-puller")
