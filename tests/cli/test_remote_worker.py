@@ -267,6 +267,36 @@ def test_health_is_told_to_anybody(stage):
         assert (answer.status_code, json.loads(answer.content)) == (200, {"status": word})
 
 
+def test_prometheus_sees_the_node_and_what_it_refused(stage):
+    import httpx
+    from prometheus_client.parser import text_string_to_metric_families
+
+    stage.up()
+
+    def measured() -> dict:
+        answer = httpx.get(f"{stage.url}/metrics", trust_env=False)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        families = text_string_to_metric_families(answer.text)
+        return {sample.name: sample.value for family in families for sample in family.samples}
+
+    before = measured()
+    assert (before["headrace_leader"], before["headrace_remote_claims_refused_total"]) == (1, 0)
+    with httpx.Client(
+        base_url=f"{stage.url}/api/v1/workers/", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False
+    ) as zombie:
+        joined = zombie.post("join", json={"queues": ["gpu"], "labels": {}, "slots": {"shell": 1}}).json()
+        run_id = stage.run()
+        outcome = {"kind": "succeeded", "task": "far", "attempt": 1, "output": 7}
+        late = {"key": f"{run_id}/far/1", "delivery": 1, "outcome": outcome}
+        told = {"worker": joined["worker"], "epoch": joined["epoch"], "results": [late]}
+        assert zombie.post("complete", json=told).json()["answers"] == ["refused"]
+    assert measured()["headrace_remote_claims_refused_total"] == 1
+    stage.gate.touch()
+    stage.worker("w1")
+    assert stage.until_ended(run_id)["output"] == {"far": 1}
+
+
 def test_several_nodes_share_the_port(stage):
     ready = stage.cli.folder / "ready"
     process = stage.start("up", "up", "--nodes", "2", "--ready-file", ready)

@@ -28,7 +28,8 @@ TERM_SECONDS = 30.0
 
 def worker(
     queue: Annotated[
-        list[str] | None, typer.Option("--queue", metavar="NAME", help="A queue to serve; again for more. [default]")
+        list[str] | None,
+        typer.Option("--queue", metavar="NAME", help="A queue to serve; again for more. [default: node.queues]"),
     ] = None,
     label: Annotated[
         list[str] | None,
@@ -74,8 +75,12 @@ def worker(
     is offered to others.
     """
     session = session_of(store, quiet=quiet, verbose=verbose)
-    labels = pairs(label, "--label")
     from headrace.cli.runtime import run
+    from headrace.config.load import load
+
+    node = (session.configuration or load()).settings.node
+    labels = pairs(label, "--label") or dict(node.labels)
+    queues = tuple(queue or node.queues)
 
     counts = _slots(slots)
     folder = _folder(source_dir)
@@ -84,17 +89,17 @@ def worker(
         from headrace.cli.worker_remote import remote_worker
 
         made = remote_worker(
-            session, server, token_file, queues=queue, labels=labels, slots=counts, name=name, data_dir=data_dir,
+            session, server, token_file, queues=queues, labels=labels, slots=counts, name=name, data_dir=data_dir,
             source_dir=folder,
         )  # fmt: skip
 
         async def work_there() -> int:
-            return await _work_there(session, made, _served(tuple(queue or ("default",)), labels))
+            return await _work_there(session, made, _served(queues, labels))
 
         return run(work_there())
 
     async def work() -> int:
-        return await _work(session, tuple(queue or ("default",)), labels, counts, name, folder, data_dir)
+        return await _work(session, queues, labels, counts, name, folder, data_dir)
 
     return run(work())
 
@@ -123,6 +128,7 @@ async def _work(
         session.configuration.settings if session.configuration is not None else None,
         store=session.store,
         adopt=False,
+        execute=True,
         pull=True,
         queues=queues,
         labels=labels,

@@ -20,7 +20,8 @@ class Counts(msgspec.Struct):
     """Since the process began. ``late_outcomes``: outcomes refused because their attempt was over. ``messages_idle``:
     messages that changed nothing, because they were repeated or came too late. ``commands_refused``: commands of
     others that did not fit their run. ``fenced``: times the node had lost its lease and joined anew. ``nodes_lost``:
-    nodes whose lease this one took. ``runs_adopted``: runs taken over."""
+    nodes whose lease this one took. ``runs_adopted``: runs taken over. ``remote_refused``: outcomes of workers without
+    the store that were refused, because their claim was lost or the run has ended."""
 
     late_outcomes: int = 0
     messages_idle: int = 0
@@ -28,6 +29,7 @@ class Counts(msgspec.Struct):
     fenced: int = 0
     nodes_lost: int = 0
     runs_adopted: int = 0
+    remote_refused: int = 0
 
 
 def metrics_of(node: Node) -> list[Metric]:
@@ -42,6 +44,11 @@ def metrics_of(node: Node) -> list[Metric]:
             "claims_refused",
             "Outcomes this node brought for attempts of others whose claim it had lost.",
             puller.refused if puller is not None else 0,
+        ),
+        counter(
+            "remote_claims_refused",
+            "Outcomes that remote workers brought to this node for claims they had lost.",
+            counts.remote_refused,
         ),
         counter("messages_idle", "Messages that changed nothing: repeated, or too late.", counts.messages_idle),
         counter("commands_refused", "Commands that did not fit their run.", counts.commands_refused),

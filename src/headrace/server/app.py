@@ -17,6 +17,7 @@ from headrace.contracts import remote as wire
 from headrace.core.errors import Fenced, HeadraceError, NotAuthorized, ServerUnavailable
 from headrace.server.desk import BadRequest, Desk
 from headrace.server.tokens import Tokens
+from headrace.telemetry.metrics import CONTENT_TYPE, exposition
 
 logger = logging.getLogger("headrace.server")
 
@@ -72,8 +73,12 @@ def build_app(desk: Desk, door: Door) -> Litestar:
             return Response(b'{"status":"ready"}', media_type=_JSON)
         return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "the node cannot serve now")
 
+    @get("/metrics", sync_to_thread=False)
+    def metrics() -> Response[bytes]:
+        return Response(exposition(desk.metrics()), media_type=CONTENT_TYPE)
+
     return Litestar(
-        [workers, healthz, readyz],
+        [workers, healthz, readyz, metrics],
         exception_handlers={Exception: _refused},
         request_max_body_size=wire.REQUEST_BYTES_MAX,
         openapi_config=None,

@@ -20,7 +20,9 @@ from headrace.contracts import remote as wire
 from headrace.contracts.ready import Beat, Claim, Result
 from headrace.core.errors import Fenced, ServerUnavailable
 from headrace.core.ids import NodeId, attempt_key
+from headrace.engine.counts import metrics_of
 from headrace.engine.peers import describe
+from headrace.telemetry.metrics import Metric
 
 if TYPE_CHECKING:
     from headrace.contracts.store import Store
@@ -69,6 +71,10 @@ class Desk:
         """Whether the node can serve."""
         node = self._node
         return not self._closed and node.broken is None and not node.stopping and node.is_joined
+
+    def metrics(self) -> list[Metric]:
+        """What can be measured of the node now."""
+        return metrics_of(self._node)
 
     def close(self) -> None:
         """Send everybody who waits away with nothing. Idempotent."""
@@ -170,6 +176,7 @@ class Desk:
             self._node.waker.ring(bell)
         refused = sum(bell is None for bell in bells)
         if refused:
+            self._node.counts.remote_refused += refused
             logger.info("outcomes were refused", extra={"worker": asked.worker, "count": refused})
         return wire.Completed(answers=["refused" if bell is None else "recorded" for bell in bells])
 

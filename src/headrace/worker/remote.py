@@ -91,6 +91,7 @@ class RemoteWorker:
             name=name or "the worker",
             poll_seconds=1.0,
         )
+        self.puller.launcher.may_begin = self._source.may_begin
         self._serving: asyncio.Task[None] | None = None
 
     @property

@@ -82,6 +82,14 @@ class ServerSource:
             return False
         return True
 
+    def may_begin(self) -> bool:
+        """Whether user code may begin: not under a lease that was slept through, for others may have done it by now."""
+        if self._keeper is None or time.monotonic() < self._keeper.trusted_until:
+            return True
+        why = "the lease had not been renewed when an attempt was about to begin"
+        asyncio.get_running_loop().call_soon(self._lease_lost, why)
+        return False
+
     def _lease_lost(self, why: str) -> None:
         logger.warning("the lease is lost; the worker joins anew", extra={"worker": self.worker, "why": why})
         self._joined = False
