@@ -64,7 +64,8 @@ from headrace.engine.counts import metrics_of
 from headrace.engine.dispatcher import AwayTask
 from headrace.engine.intercepting import intercepted
 from headrace.engine.live import Binding
-from headrace.engine.node import GuestSupport, Node, NodeOptions
+from headrace.engine.node import Node
+from headrace.engine.options import GuestSupport, NodeOptions
 from headrace.engine.replayer import suspend_misfits
 from headrace.telemetry.metrics import Metric
 from headrace.worker.guests import Guests
@@ -92,7 +93,7 @@ class Headrace(Client):
     coroutines and of HTTP requests. ``limits``: see :class:`~headrace.config.settings.LimitSettings`. ``data_dir``:
     folder for logs, large values and work folders (default: beside the database). ``lease_seconds``: default 60 on
     SQLite and in memory, 15 on a database server. ``node``, ``patience_seconds``, ``retention_seconds``: see
-    :class:`~headrace.engine.node.NodeOptions`. ``codec``: what seals payloads on their way to the store and the
+    :class:`~headrace.engine.options.NodeOptions`. ``codec``: what seals payloads on their way to the store and the
     artifacts, such as ``[Compression(), Encryption(keys)]``, in that order. ``converters``: for types of your own that
     arguments and results may have, for the whole process. ``now``: the clock, in seconds since the epoch.
     ``check_replay``: on entering, replay every run of workflow code that waits; those whose code no longer fits are

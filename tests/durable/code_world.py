@@ -21,7 +21,8 @@ from headrace.durable.run import CodePlan, CodeRun
 from headrace.durable.running import close as close_code
 from headrace.durable.workflow import Code, WorkflowFunction
 from headrace.engine.live import Binding, LiveRun
-from headrace.engine.node import Node, NodeOptions
+from headrace.engine.node import Node
+from headrace.engine.options import NodeOptions
 
 from mortal import LEASE_SECONDS, MortalStore, World  # isort: skip
 from rig import _Context, binder  # isort: skip

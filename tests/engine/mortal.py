@@ -18,7 +18,8 @@ from headrace.core.codec import decode_event
 from headrace.core.ids import RunId
 from headrace.core.plan import Plan
 from headrace.core.spec import WorkflowSpec
-from headrace.engine.node import Node, NodeOptions
+from headrace.engine.node import Node
+from headrace.engine.options import NodeOptions
 
 from rig import Clock, Work, binder, unit_name  # isort: skip
 

@@ -24,7 +24,8 @@ from headrace.core.run import GraphRun
 from headrace.core.spec import WorkflowSpec, decode_spec
 from headrace.engine.adopter import read_run
 from headrace.engine.live import Binding, LiveRun
-from headrace.engine.node import Node, NodeOptions
+from headrace.engine.node import Node
+from headrace.engine.options import NodeOptions
 
 Function = Callable[[Attempt], Awaitable[Any]]
 

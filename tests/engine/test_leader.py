@@ -15,7 +15,8 @@ from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.backends.stores.memory_named_locks import NamedLocks
 from headrace.contracts.locks import LEADER, LockClaim, LockRenewal, LockRow, LockTurn
 from headrace.core.ids import Epoch, NodeId
-from headrace.engine.node import Node, NodeOptions
+from headrace.engine.node import Node
+from headrace.engine.options import NodeOptions
 from headrace.testing.virtual_time import VirtualTime
 
 from graphs import graph  # isort: skip
