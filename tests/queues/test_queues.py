@@ -164,6 +164,22 @@ def test_a_wide_run_is_spread_and_never_floods_the_table(tmp_path: Path) -> None
     play(test)
 
 
+def test_a_leader_that_was_alone_hears_of_a_worker_at_once(tmp_path: Path) -> None:
+    """It looks for lost claims rarely as long as it believes that there is nobody who could lose any."""
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            watchdog = owner._node.watchdog
+            await until(lambda: watchdog._counted_at > float("-inf"))
+            assert watchdog._is_alone
+            await nodes.worker()
+            async with asyncio.timeout(20):
+                await until(lambda: not watchdog._is_alone)
+
+    play(test)
+
+
 def test_limits_hold_across_nodes(tmp_path: Path) -> None:
     async def test() -> None:
         tasks.Inside.most = 0

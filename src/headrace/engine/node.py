@@ -160,6 +160,8 @@ class Node:
             await self.adopter.adopt_waiting()
             self.spawn(self.watchdog.serve(), "headrace-watchdog")
             self.spawn(self.adopter.watch(), "headrace-adopter")
+        elif self.options.pull:
+            self.waker.leader_wanted()  # it is to look after this one's claims
         self.spawn(self.janitor.serve(), "headrace-janitor")
         if self.options.pull and self._guests is not None:
             self._start_pulling(self._guests)

@@ -96,6 +96,8 @@ class Desk:
         }
         lease = self.lease_seconds
         epoch = await self._store.join(NodeId(worker), lease, self._node.waker.bell, info)
+        self._node.watchdog.wake()
+        self._node.waker.leader_wanted()  # wherever it is, it is to look after this one's claims
         logger.info("a worker has joined", extra={"worker": worker, "queues": list(asked.queues)})
         return wire.Joined(worker=worker, epoch=epoch, lease_seconds=lease)
 
