@@ -48,6 +48,18 @@ def test_whoever_waits_is_woken_without_a_poll(tmp_path: Path, monkeypatch: pyte
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
+def test_a_leader_that_was_alone_hears_of_a_worker_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db") as hr:
+            watchdog = hr._node.watchdog
+            assert watchdog._is_alone
+            await Desk(hr._node, lease_seconds=60).join(wire.Join(queues=("far",)))
+            while watchdog._is_alone:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
 def test_a_desk_that_closes_sends_everybody_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "WAIT_SECONDS_MAX", 3600)
 
