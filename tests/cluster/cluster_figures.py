@@ -28,7 +28,9 @@ async def idle_queries(cluster: Cluster, network: Network, counter: Counter, sec
     cluster.port = network.port
     network.cut = "count"  # ask the wire about everything
     async with cluster.up():
-        await asyncio.sleep(3.0)  # they get to know each other
+        await asyncio.sleep(
+            4.5
+        )  # they get to know each other; and no poll is due just now, whose number would be one more
         begun, before = time.monotonic(), counter.asked
         await asyncio.sleep(seconds)
         figure = (counter.asked - before) / (time.monotonic() - begun)

@@ -35,8 +35,9 @@ FOLD_SLICE = 500
 """Events folded between two turns of the engine's loop: some tens of milliseconds."""
 
 WATCHES_PER_LEASE = 3
-WATCH_SECONDS_MAX = 3.0
-"""The longest between two looks, unless a node is told to poll less often."""
+WATCH_SECONDS_MAX = 5.0
+"""The longest between two looks, unless a node is told to poll less often. Who gives runs up, or finds a node lost, says
+so: this is for word that was lost, and for timers of parked runs whose node is gone."""
 REFUSED_MAX = 10_000
 REFRESH_TRIES = 100
 

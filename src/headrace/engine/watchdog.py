@@ -32,6 +32,9 @@ COMPANY_SHARE = 0.5
 COMPANY_SECONDS = 60.0
 """How often a leader counts the others, and, alone, looks for lost claims; those who join say so."""
 
+REQUEUE_SECONDS = 6.0
+"""How often a leader looks for lost claims if no node was lost, which tells at once: for claimers that joined anew."""
+
 ELECTION_GAP_SECONDS = 0.02
 """How long after the end of a leader's right the others ask."""
 
@@ -111,7 +114,7 @@ class Watchdog:
 
     async def _requeue(self, lost: list[NodeId]) -> None:
         now = asyncio.get_running_loop().time()
-        if lost or now - self._requeued_at >= (COMPANY_SECONDS if self._is_alone else LOOK_SECONDS_MAX):
+        if lost or now - self._requeued_at >= (COMPANY_SECONDS if self._is_alone else REQUEUE_SECONDS):
             self._requeued_at = now
             await self._offer_again()
 
