@@ -24,6 +24,8 @@ from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.core import events as ev
 
 done: Counter[str] = Counter()
+declined = asyncio.Event()
+"""Set once a charge that is to fail may do so."""
 
 
 @task
@@ -36,6 +38,7 @@ async def reserve(number: int) -> int:
 async def charge(amount: int) -> int:
     done["charge"] += 1
     if done["fail"]:
+        await declined.wait()
         raise ValueError("declined")
     return amount + 1
 
@@ -53,6 +56,7 @@ async def order(number: int) -> list[object]:
 def play(test, **options):
     async def run():
         done.clear()
+        declined.clear()
         async with asyncio.timeout(20), Headrace("memory://", **options) as hr:
             await test(hr)
 
@@ -80,6 +84,7 @@ def test_a_failed_run_goes_on_from_where_a_task_began():
         done["fail"] = 1
         run = await hr.start(order.options(key="o"), 4)
         await hr.signal(run.id, "note", "early")
+        declined.set()
         assert (await run.wait()).state == "failed"
         done["fail"] = 0
         again = await hr.reset(run.id, to_task="charge", reason="the card works now")

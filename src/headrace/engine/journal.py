@@ -65,6 +65,8 @@ class Journal:
         self._drained: list[asyncio.Future[None]] = []
         self._room = asyncio.Event()
         self._room.set()
+        self.has_room = True
+        """False while so much waits that new work should wait too."""
         self.broken: HeadraceError | None = None
         self.backlog = 0
         """Events handed in and not yet durable."""
@@ -107,15 +109,11 @@ class Journal:
             self._releases.append(release)
         if self.backlog >= BACKLOG_EVENTS_MAX:
             self._room.clear()
+            self.has_room = False
         self._waiting = True
         if not self._scheduled and self._commit_task is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-
-    @property
-    def has_room(self) -> bool:
-        """False while so much waits that new work should wait too."""
-        return self._room.is_set()
 
     async def room(self) -> None:
         """Wait until the backlog is below its bound (back-pressure for whoever brings new work)."""
@@ -205,16 +203,20 @@ class Journal:
     def _committed(self, flush: Flush, releases: list[Release]) -> None:
         self.commits += 1
         self.backlog -= len(flush.events)
-        if self.backlog < BACKLOG_EVENTS_MAX // 2:
-            self._room.set()
+        if not self.has_room and self.backlog < BACKLOG_EVENTS_MAX // 2:
+            self._make_room()
         for release in releases:
             release(None)
-        if self._waiting:
-            if not self._scheduled:
-                self._scheduled = True
-                self._loop.call_soon(self._flush)
-        elif self._drained:
+        if not self._scheduled and (self._waiting or releases):
+            # What was released just now may end in the next turn of the loop: this flush comes after it, in the same.
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        if self._drained and not self._waiting:
             self._tell_drained()
+
+    def _make_room(self) -> None:
+        self.has_room = True
+        self._room.set()
 
     def _tell_drained(self) -> None:
         for done in self._drained:
@@ -232,7 +234,7 @@ class Journal:
     def _break(self, error: HeadraceError, releases: list[Release]) -> None:
         waiting = [*releases, *self._releases]
         self._releases = []
-        self._room.set()
+        self._make_room()
         if self.broken is None:
             self.broken = error
             if self.on_broken is not None:
