@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter  # by its own name: where workflow code runs, time.perf_counter is replaced
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import msgspec
@@ -46,10 +47,10 @@ from headrace.backends.stores.sqlite_connection import (
     try_begin,
     writing,
 )
-from headrace.backends.stores.sqlite_errors import translated, translating
+from headrace.backends.stores.sqlite_errors import LOCKED, primary_code, translated, translating
 from headrace.backends.stores.sqlite_files import file_system_of, path_of_url, prepare_place
 from headrace.backends.stores.sqlite_locks import NodeLock, NodeLocks
-from headrace.backends.stores.sqlite_pace import Pace
+from headrace.backends.stores.sqlite_pace import Pace, is_small
 from headrace.backends.stores.sqlite_schema import prepare_database
 from headrace.backends.stores.sqlite_thread import ConnectionThread
 from headrace.backends.stores.sqlite_transact import Transaction
@@ -203,34 +204,53 @@ class SqliteStore:
 
     def commit_now(self, flush: Flush) -> bool:
         """See the contract. Small flushes only, and only while the disk is quick: see :mod:`.sqlite_pace`."""
-        if not (self._pace.is_quick and self._pace.is_small(flush) and self._gate.is_open):
+        if not (self._pace.is_quick and self._gate.is_open):
             return False
-        return self._ready().writer.now(self._commit_idle, flush) or False
+        if sqlite_history.is_one_event(flush):
+            return self._ready().writer.now(self._commit_event, flush) or False
+        return (is_small(flush) and self._ready().writer.now(self._commit_idle, flush)) or False
 
     def _commit(self, db: sqlite3.Connection, flush: Flush) -> None:
         self._gate.pass_()
         with translating(str(self._path)):
             patiently(lambda: db.execute("BEGIN IMMEDIATE"), self._busy_seconds)
-            self._commit_begun(db, flush)
+            self._commit_begun(db, flush, small=is_small(flush))
 
-    def _commit_idle(self, db: sqlite3.Connection, flush: Flush) -> bool:
-        try:  # what translating() does, without the cost of a generator: this is the hop of every chain
-            if not try_begin(db):
+    def _commit_event(self, db: sqlite3.Connection, flush: Flush) -> bool:
+        """One statement, and a transaction of its own: this is the hop of every chain, and what is not done costs
+        nothing. A store that is locked and an event that cannot be inserted are left to the long way."""
+        begun = perf_counter()
+        try:  # what translating() does, without the cost of a generator
+            if not sqlite_history.insert_fenced(db, flush):
                 return False
-            self._commit_begun(db, flush)
         except sqlite3.Error as error:
+            if primary_code(error) in LOCKED:
+                return False
             raise translated(error, str(self._path)) from error
+        self._saw(perf_counter() - begun)
         return True
 
-    def _commit_begun(self, db: sqlite3.Connection, flush: Flush) -> None:
-        begun = time.perf_counter()
+    def _commit_idle(self, db: sqlite3.Connection, flush: Flush) -> bool:
+        with translating(str(self._path)):
+            if not try_begin(db):
+                return False
+            self._commit_begun(db, flush, small=True)
+        return True
+
+    def _commit_begun(self, db: sqlite3.Connection, flush: Flush, *, small: bool) -> None:
+        begun = perf_counter()
         try:
             sqlite_history.commit(db, flush)
             db.execute("COMMIT")
         except BaseException:
             roll_back(db)
             raise
-        if self._pace.is_small(flush) and self._pace.saw(time.perf_counter() - begun):
+        if small:
+            self._saw(perf_counter() - begun)
+
+    def _saw(self, seconds: float) -> None:
+        """Note the duration of a small commit."""
+        if self._pace.saw(seconds):
             opened = self._opened  # None for the last commit before the end, which closing checkpoints anyway
             if opened is not None:
                 opened.writer.give(checkpoint)

@@ -120,20 +120,19 @@ class RenewalGate:
     def __init__(self) -> None:
         self._open = threading.Event()
         self._open.set()
+        self.is_open = True
+        """False while somebody renews."""
 
     @contextmanager
     def first(self) -> Generator[None]:
         """Held by the one who renews."""
+        self.is_open = False
         self._open.clear()
         try:
             yield
         finally:
             self._open.set()
-
-    @property
-    def is_open(self) -> bool:
-        """False while somebody renews."""
-        return self._open.is_set()
+            self.is_open = True
 
     def pass_(self) -> None:
         """Called by the writer before each transaction."""

@@ -71,9 +71,24 @@ def check_fence(db: sqlite3.Connection, node: NodeId, epoch: Epoch) -> None:
         )
 
 
+def is_one_event(flush: Flush) -> bool:
+    """Whether a flush is an event and nothing else: the hop of a chain."""
+    return len(flush.events) == 1 and not (flush.new_runs or flush.updates or flush.inbox_done or flush.outcomes_done)
+
+
+def insert_fenced(db: sqlite3.Connection, flush: Flush) -> bool:
+    """Check the fence and insert the only event of a flush, in one statement. Outside of a transaction that is one of its
+    own, durable on return. False if nothing was inserted, for whichever reason: :func:`commit` finds out."""
+    run_id, seq, data = flush.events[0]
+    try:
+        return db.execute(_INSERT_FENCED, (run_id, seq, data.decode(), flush.node, flush.epoch)).rowcount == 1
+    except (sqlite3.IntegrityError, UnicodeDecodeError):
+        return False
+
+
 def commit(db: sqlite3.Connection, flush: Flush) -> None:
     """Write a flush; see :meth:`headrace.contracts.store.History.commit`."""
-    if not (len(flush.events) == 1 and _insert_fenced(db, flush)):
+    if not (len(flush.events) == 1 and insert_fenced(db, flush)):
         check_fence(db, flush.node, flush.epoch)
         _insert_events(db, flush.events)
     if flush.new_runs:
@@ -90,16 +105,6 @@ def commit(db: sqlite3.Connection, flush: Flush) -> None:
     parked = [(update.run_id,) for update in flush.updates if update.release and update.wake_at is not None]
     if parked:
         db.executemany(_WAKE_FOR_MAIL, parked)
-
-
-def _insert_fenced(db: sqlite3.Connection, flush: Flush) -> bool:
-    """Check the fence and insert the only event of a flush, in one statement: the hop of a chain. False if nothing was
-    inserted, for whichever reason: the long way finds out."""
-    run_id, seq, data = flush.events[0]
-    try:
-        return db.execute(_INSERT_FENCED, (run_id, seq, data.decode(), flush.node, flush.epoch)).rowcount == 1
-    except (sqlite3.IntegrityError, UnicodeDecodeError):
-        return False
 
 
 def _insert_events(db: sqlite3.Connection, events: list[tuple[RunId, int, bytes]]) -> None:

@@ -19,12 +19,17 @@ SECONDS_MAX = 0.001
 STALL_SECONDS = 2 * SECONDS_MAX
 """What a longer commit counts as: one stall of a disk says nothing on the next commit, a row of them does."""
 
-COMMITS_PER_CHECKPOINT = 400
+COMMITS_PER_CHECKPOINT = 800
 """Small commits after which the writer's thread is asked to copy the WAL back: before SQLite would do it by itself in
 the middle of a commit, on whatever thread that runs."""
 
 _WEIGHT = 0.1
 _SAMPLES_MIN = 8
+
+
+def is_small(flush: Flush) -> bool:
+    """Whether a flush is small enough to tell the pace of the disk, and to be committed at once."""
+    return len(flush.events) + 2 * len(flush.new_runs) + len(flush.updates) + len(flush.inbox_done) <= ROWS_MAX
 
 
 class Pace:
@@ -33,20 +38,13 @@ class Pace:
     def __init__(self) -> None:
         self._seconds = 0.0
         self._samples = 0
-
-    @staticmethod
-    def is_small(flush: Flush) -> bool:
-        """Whether a flush is small enough to tell the pace of the disk, and to be committed at once."""
-        return len(flush.events) + 2 * len(flush.new_runs) + len(flush.updates) + len(flush.inbox_done) <= ROWS_MAX
-
-    @property
-    def is_quick(self) -> bool:
+        self.is_quick = False
         """Whether small commits are expected to be quicker than a hand-over; False until some were seen."""
-        return self._samples >= _SAMPLES_MIN and self._seconds <= SECONDS_MAX
 
     def saw(self, seconds: float) -> bool:
         """Note the duration of a small commit; True when it is time for a checkpoint."""
         self._samples += 1
-        weight = max(_WEIGHT, 1 / self._samples)
-        self._seconds += weight * (min(seconds, STALL_SECONDS) - self._seconds)
+        weight = _WEIGHT if self._samples * _WEIGHT >= 1 else 1 / self._samples
+        self._seconds += weight * ((seconds if seconds < STALL_SECONDS else STALL_SECONDS) - self._seconds)
+        self.is_quick = self._samples >= _SAMPLES_MIN and self._seconds <= SECONDS_MAX
         return self._samples % COMMITS_PER_CHECKPOINT == 0
