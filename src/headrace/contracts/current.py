@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
+
 from headrace.contracts.execution import Attempt, AttemptLog
 from headrace.contracts.outcome import encode_output
 from headrace.contracts.token import token_of
@@ -18,15 +20,12 @@ HEARTBEAT_BYTES_MAX = 16 * 1024
 """The largest heartbeat details, as JSON: they are stored in the run's history every few seconds."""
 
 
-class AttemptInfo:
+class AttemptInfo(msgspec.Struct, eq=False, gc=False):
     """What task code may know about its own attempt. Read-only; valid while the attempt runs."""
 
-    __slots__ = ("_attempt", "_cancelled", "_log")
-
-    def __init__(self, attempt: Attempt, log: AttemptLog) -> None:
-        self._attempt = attempt
-        self._log = log
-        self._cancelled = False
+    _attempt: Attempt
+    _log: AttemptLog
+    _cancelled: bool = False
 
     @property
     def run_id(self) -> str:

@@ -20,11 +20,13 @@ class PlanNode:
         "_call",
         "_map",
         "_when",
+        "args",
         "decides_by_counts",
         "downstream",
         "has_constant_call",
         "id",
         "index",
+        "options",
         "plain",
         "retries",
         "rule",
@@ -39,7 +41,9 @@ class PlanNode:
     def __init__(self, index: int, spec: TaskSpec) -> None:
         self.index = index
         self.id = spec.id
-        self.spec = spec
+        self.spec = self.options = spec
+        """``options`` is what does not differ between the calls of a task: here there is only one."""
+        self.args = spec.args
         self.rule: TriggerRule = spec.trigger
         self.total = len(spec.needs)
         self.downstream: list[int] = []

@@ -203,7 +203,8 @@ def _unit_of(run: CodeRun, event: Any) -> TaskUnit | None:
     unit = run.units.get(event.task)
     if unit is None:
         if run.blind:
-            return run.add_unit(CodeNode(event.task, -1, TaskSpec(id=event.task, kind="python"), {}, ""))
+            unknown = TaskSpec(id=event.task, kind="python")
+            return run.add_unit(CodeNode(event.task, -1, unknown, unknown.timeouts, {}, ""))
         _missing(run, event)
         return None
     return unit
@@ -541,7 +542,8 @@ def decide(run: CodeRun, given: inp.Input, now: float) -> list[ev.Event]:
     if event is not None:
         events.append(event)
         fold(run, event)
-    _answer_commands(run, events, now)
+    if run.commands or run.diverged is not None:
+        _answer_commands(run, events, now)
     return events
 
 
@@ -647,7 +649,7 @@ def _on_outcome(run: CodeRun, given: inp.Outcome, now: float) -> ev.Event | None
 
 def _on_interrupted(run: CodeRun, given: inp.Interrupted, now: float) -> ev.Event | None:
     unit = _current(run, given)
-    if unit is None or unit.state is not TaskState.RUNNING or unit.node.spec.at_most_once:
+    if unit is None or unit.state is not TaskState.RUNNING or unit.node.options.at_most_once:
         return None
     return ev.AttemptInterrupted(now, given.task, given.attempt)
 
@@ -767,7 +769,7 @@ def _on_recovered(run: CodeRun, _given: inp.Recovered, now: float) -> ev.Event |
 
 
 def _lost(_run: CodeRun, unit: TaskUnit, now: float) -> ev.Event | None:
-    if unit.node.spec.at_most_once:
+    if unit.node.options.at_most_once:
         message = "the process ended before the outcome was known, and an at-most-once task is never run again"
     elif unit.starts >= STARTS_MAX:
         message = f"the process ended {unit.starts} times while this attempt was under way; it is not tried again"

@@ -142,7 +142,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
         Raises :class:`NotDeterministic` for an endless loop, and for anything that was refused meanwhile; code that does
         not come to rest at all is ended by ``guard``, which watches this ``step``."""
-        outer = None if events._get_running_loop() is self else self.enter()
+        running = events._get_running_loop()
+        outer = None if running is self else self._enter(running)
         self._draining = True
         steps = 0
         ready = self._ready
@@ -180,10 +181,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def enter(self) -> Outer:
         """Make this the running loop of the thread; give the result to :meth:`leave`. Nothing is collected meanwhile:
         what would be finalised, and when, no replay could repeat."""
+        return self._enter(events._get_running_loop())
+
+    def _enter(self, loop: asyncio.AbstractEventLoop | None) -> Outer:
         collecting = gc.isenabled()
         gc.disable()
-        loop = events._get_running_loop()
-        task = _leave_task(loop)
+        task = _leave_task(loop) if _TASKS_BY_THREAD else None
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, self._generator_dropped)
         events._set_running_loop(self)
@@ -194,7 +197,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         loop, task, hooks, collecting = outer
         events._set_running_loop(loop)
         sys.set_asyncgen_hooks(*hooks)
-        _enter_task(loop, task)
+        if _TASKS_BY_THREAD:
+            _enter_task(loop, task)
         if collecting:
             gc.enable()
 
@@ -366,6 +370,8 @@ for _name, _what in _REFUSED.items():
     setattr(WorkflowLoop, _name, _refusing(_what))
 
 _CHANGES = ("call_soon", "call_at", "create_future", "create_task")
+
+_TASKS_BY_THREAD = sys.version_info >= (3, 14)
 
 if sys.version_info >= (3, 14):
     # From 3.14 on the current task belongs to the thread, not to the loop: it has to step aside.

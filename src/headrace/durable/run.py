@@ -53,12 +53,13 @@ class CodePlan:
 
 class CodeNode(msgspec.Struct, gc=False):
     """A call of a task, in the shape the engine launches. ``index`` is its function's place in the run's binding,
-    ``base`` the function's options, ``args`` those of the call. A replay makes one for every call of the history, so the
-    specification is put together only when it is asked for."""
+    ``options`` what all calls of the function share, ``timeouts`` its bounds among them, ``args`` those of the call. A
+    replay makes one for every call of the history, so the specification is put together only when it is asked for."""
 
     id: str
     index: int
-    base: TaskSpec
+    options: TaskSpec
+    timeouts: Timeouts
     args: dict[str, Any]
     place: object
     headers: dict[str, str] | None = None
@@ -72,18 +73,13 @@ class CodeNode(msgspec.Struct, gc=False):
     def spec(self) -> TaskSpec:
         """The call as the engine launches it."""
         if self._spec is None:
-            self._spec = msgspec.structs.replace(self.base, id=self.id, args=self.args)
+            self._spec = msgspec.structs.replace(self.options, id=self.id, args=self.args)
         return self._spec
 
     @property
     def retries(self) -> RetryPolicy:
         """The call's policy."""
-        return self.base.retries
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """The call's bounds."""
-        return self.base.timeouts
+        return self.options.retries
 
 
 class Command(msgspec.Struct, gc=False):

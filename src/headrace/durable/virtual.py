@@ -62,7 +62,9 @@ def install(function: Callable[..., Any]) -> None:
         _modules_done.add(name)
         _substitute(getattr(sys.modules.get(name), "__dict__", None) or function.__globals__)
         file = getattr(inspect.unwrap(function), "__globals__", {}).get("__file__")
-        _families.add((name.partition(".")[0], f"{Path(file).parent}{os.sep}" if file else None))
+        package = name.partition(".")[0]
+        own = package == __name__.partition(".")[0]  # the engine is no helper of a workflow that comes with it
+        _families.add(("" if own else package, f"{Path(file).parent}{os.sep}" if file else None))
     if is_new or _modules_seen[0] != len(sys.modules):
         _modules_seen[0] = len(sys.modules)
         _look_beside()

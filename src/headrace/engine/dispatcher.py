@@ -429,9 +429,9 @@ class Dispatcher:
             and (run_of(key), outcome_kind(key)) not in told
         ]
         if missing and self._settled.is_set():
-            again = [ticket for ticket in missing if not ticket.unit.node.spec.at_most_once]
+            again = [ticket for ticket in missing if not ticket.unit.node.options.at_most_once]
             for ticket in missing:
-                if ticket.unit.node.spec.at_most_once:
+                if ticket.unit.node.options.at_most_once:
                     self.resume(ticket)
             await self._offer(again)
         for key, row in rows.items():
@@ -443,7 +443,7 @@ class Dispatcher:
             await self._withdraw(unwanted, stop=True)
         await self._clear_away(rows)
         waiting_in = {
-            self._away[key].unit.node.spec.queue
+            self._away[key].unit.node.options.queue
             for key, row in rows.items()
             if row.worker is None and key in self._away
         }
@@ -458,7 +458,9 @@ class Dispatcher:
         if self._told.get(row.key) != row.delivery:
             self._told[row.key] = row.delivery
             at = row.claimed_at if row.claimed_at is not None else self._node.now()
-            started = inp.Started(unit.node.id, unit.item, ticket.attempt, at, row.worker, queue=unit.node.spec.queue)
+            started = inp.Started(
+                unit.node.id, unit.item, ticket.attempt, at, row.worker, queue=unit.node.options.queue
+            )
             self._node.feed(live, started)
         if row.details is not None and row.details != ticket.details_told:
             ticket.details_told = row.details
@@ -528,7 +530,7 @@ def _input_of(outcome: Outcome, output: Any, unit: Unit, *, cancelled: bool) -> 
     if outcome.kind == "cancelled":
         return None
     if outcome.kind == "lost":
-        why = "an at-most-once task is never run again" if unit.node.spec.at_most_once else "it is not tried again"
+        why = "an at-most-once task is never run again" if unit.node.options.at_most_once else "it is not tried again"
         failure = Failure(
             "lost",
             f"{outcome.worker} was lost while it carried the attempt out ({outcome.reason}); {why}",

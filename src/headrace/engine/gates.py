@@ -93,7 +93,7 @@ class Gate:
         if self.slots is None or (self.inside < self.slots and not self._waiting and not self._heap):
             self.inside += 1
             return True
-        priority = ticket.unit.node.spec.priority
+        priority = ticket.unit.node.options.priority
         if priority == 0 and not self._heap:
             self._waiting.append(ticket)
             return False
@@ -106,7 +106,7 @@ class Gate:
 
     def _push(self, ticket: Ticket) -> None:
         self._order += 1
-        heapq.heappush(self._heap, (-ticket.unit.node.spec.priority, self._order, ticket))
+        heapq.heappush(self._heap, (-ticket.unit.node.options.priority, self._order, ticket))
 
     def next(self) -> Ticket | None:
         """The next waiting ticket that may get in, already counted as inside; None if there is none or no slot."""

@@ -197,13 +197,14 @@ class Launcher:
                 ticket.stopping = True
                 raise asyncio.CancelledError
             if node.has_constant_call:
-                config, args = node.spec.config, node.spec.args
+                config, args = node.options.config, node.args
             else:
                 try:
                     config, args = render_call(node, run.scope_for(unit))
                 except NeedValue as need:
                     config, args = await self._load_and_render(ticket, need)
-            bound = node.timeouts.attempt
+            timeouts = node.timeouts
+            bound = timeouts.attempt
             attempt = Attempt(
                 key=attempt_key(run.run_id, task, item, number),
                 run_id=run.run_id,
@@ -217,7 +218,7 @@ class Launcher:
                 source_dir=run.source_dir,
                 run_tags=run.tags,
                 headers=run.headers if node.headers is None else node.headers,
-                heartbeat_seconds=node.timeouts.heartbeat,
+                heartbeat_seconds=timeouts.heartbeat,
                 heartbeat_details=unit.details,
                 pulse=ticket.beat,
                 locker=self._locker,

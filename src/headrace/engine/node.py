@@ -12,6 +12,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from time import monotonic  # by its own name: where workflow code runs, time.monotonic is replaced
 from typing import Any
 
 import msgspec
@@ -73,6 +75,9 @@ logger = logging.getLogger("headrace.node")
 
 RESIGN_SECONDS_MAX = 2.0
 """How long a node that stops waits for its right to lead to be given back."""
+
+_RECONSIDERED = frozenset({inp.TaskTimedOut, inp.Resume})
+"""Inputs after which a run is looked at anew, whether or not they changed its state."""
 
 PROGRESS_SECONDS = 1.0
 """How often a long run's row is refreshed with its progress; every change of state refreshes it at once."""
@@ -224,7 +229,7 @@ class Node:
             asked_at = self.now.uncorrected()
             database_now = await self.store.now()
             self.now.follow(database_now, asked_at, self.now.uncorrected())
-        begun = time.monotonic()
+        begun = monotonic()
         self.epoch = await self.store.join(self.id, options.lease_seconds, self.waker.bell, info)
         self.journal = Journal(
             self.store,
@@ -359,7 +364,7 @@ class Node:
     def _may_begin(self) -> bool:
         """Whether user code may begin. A process that was suspended for longer than its lease has the answer to a commit
         before its eyes when it wakes up, and would begin what others have long done: it joins anew first."""
-        if self._keeper is None or time.monotonic() < self._keeper.trusted_until:
+        if self._keeper is None or monotonic() < self._keeper.trusted_until:
             return True
         why = "the lease had not been renewed when an attempt was about to begin"
         asyncio.get_running_loop().call_soon(self._lease_lost, why)
@@ -655,7 +660,7 @@ class Node:
             or owed is not None
             or then is not None
             or live.watchers
-            or isinstance(given, inp.TaskTimedOut)
+            or type(given) in _RECONSIDERED
         ):
             release = self._releaser(live, given, before, fresh, owed, then)
         try:
@@ -682,10 +687,13 @@ class Node:
         try:
             events = run.plan.brain.decide(run, given, now)
             if len(events) == 1:
-                encoded = [(run_id, first, encode_event(events[0]))]
+                data = encode_event(events[0])
+                encoded = [(run_id, first, data)]
+                is_long = len(data) > INLINE_BYTES_MAX
             else:
                 encoded = [(run_id, number, encode_event(event)) for number, event in enumerate(events, first)]
-            if isinstance(run, CodeRun) and any(len(data) > INLINE_BYTES_MAX for _, _, data in encoded):
+                is_long = any(len(data) > INLINE_BYTES_MAX for _, _, data in encoded)
+            if is_long and isinstance(run, CodeRun):
                 encoded, _, more = payloads.encode(run, first, events)
                 blobs += more
         except (InvalidCommand, UpdateRejected):
@@ -715,10 +723,12 @@ class Node:
         """What an input's events allow, once they are durable. If they never will be, the journal is broken, and
         :meth:`_journal_broke` drops every run."""
         changed = live.run.state is not before
-        finished = changed and live.run.done
-        sweep = changed or isinstance(given, inp.TaskTimedOut)
-        consider = changed or isinstance(given, inp.Resume)
         live.unsettled += 1
+        if not (changed or owed is not None or then is not None or type(given) in _RECONSIDERED):
+            return partial(self._release_fresh, live, fresh)  # most inputs: the hop of a chain
+        finished = changed and live.run.done
+        sweep = changed or type(given) is inp.TaskTimedOut
+        consider = changed or type(given) is inp.Resume
 
         def release(error: HeadraceError | None) -> None:
             live.unsettled -= 1
@@ -739,6 +749,15 @@ class Node:
                 then()
 
         return release
+
+    def _release_fresh(self, live: LiveRun, fresh: list[Unit] | None, error: HeadraceError | None) -> None:
+        """:meth:`_releaser`, where all there is to do is to plan what became ready."""
+        live.unsettled -= 1
+        if error is None and not live.closed:
+            if fresh is not None:
+                self.planner.plan(live, fresh)
+            if live.watchers:
+                live.notify()
 
     def _changed(self, live: LiveRun, before: RunState) -> None:
         """The run's state changed durably: withdraw or take up what that means."""

@@ -144,8 +144,8 @@ class Planner:
         if self.dispatcher.has_found and self.dispatcher.stands(
             attempt_key(live.run_id, unit.node.id, unit.item, unit.attempt + 1)
         ):
-            executor = self.dispatcher.gate(unit.node.spec.queue, name)  # another node may be carrying it out
-        bound = unit.node.spec.max_parallel
+            executor = self.dispatcher.gate(unit.node.options.queue, name)  # another node may be carrying it out
+        bound = unit.node.options.max_parallel
         if bound is None or unit.item is None:
             return (executor,) if live.run_gate is None else (live.run_gate, executor)
         map_gate = live.map_gates.get(unit.node.index)
@@ -159,7 +159,7 @@ class Planner:
             self._launch_guest(ticket)
         elif ticket.gates[-1].away:
             self._admitted_away(ticket)
-        elif (live.careful or unit.node.spec.at_most_once) and not ticket.recorded:
+        elif (live.careful or unit.node.options.at_most_once) and not ticket.recorded:
             ticket.recorded = True
             unit.launched = True
             started = inp.Started(unit.node.id, unit.item, ticket.attempt, self._now(), self._node)
@@ -169,14 +169,16 @@ class Planner:
 
     def _admitted_away(self, ticket: Ticket) -> None:
         live, unit = ticket.live, ticket.unit
-        if not unit.node.spec.at_most_once:
+        if not unit.node.options.at_most_once:
             self._launch_away(ticket)
         elif unit.away:  # a former owner had recorded that
             if self.dispatcher.resume(ticket):
                 self._launch_away(ticket)
         else:
             unit.launched = True
-            started = inp.Started(unit.node.id, unit.item, ticket.attempt, self._now(), "", queue=unit.node.spec.queue)
+            started = inp.Started(
+                unit.node.id, unit.item, ticket.attempt, self._now(), "", queue=unit.node.options.queue
+            )
             self._feeder.feed(live, started, then=lambda: self._launch_away(ticket))
 
     def _launch_away(self, ticket: Ticket) -> None:

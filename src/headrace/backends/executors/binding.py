@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from headrace.contracts.execution import Attempt, AttemptLog, Executor, LogStore
 
 _logger = logging.getLogger(__name__)
@@ -95,16 +97,13 @@ class Binding:
             threading.Thread(target=_remove, args=(folder,), name="headrace-work-remove", daemon=True).start()
 
 
-class _LateLog:
+class _LateLog(msgspec.Struct, eq=False, gc=False):
     """An attempt's log that costs nothing before something is written: most attempts write nothing."""
 
-    __slots__ = ("_attempt", "_closed", "_log", "_logs")
-
-    def __init__(self, logs: LogStore, attempt: Attempt) -> None:
-        self._logs = logs
-        self._attempt = attempt
-        self._log: AttemptLog | None = None
-        self._closed = False
+    _logs: LogStore
+    _attempt: Attempt
+    _log: AttemptLog | None = None
+    _closed: bool = False
 
     def write(self, stream: str, data: bytes) -> None:
         """Append; ignored once closed."""
