@@ -92,7 +92,7 @@ async def start_code(
     """Start a run; durable on return."""
     version = await node.library.register(workflow.spec, now=node.now())
     params = resolve_params(workflow.spec.params, workflow.bind(*args), workflow=workflow.spec.name)
-    return await node.create_run(version, params, run_id=RunId(run_id) if run_id else None)
+    return await node.starter.create_run(version, params, run_id=RunId(run_id) if run_id else None)
 
 
 async def histories(store: Store, run_ids: list[RunId]) -> dict[RunId, list[ev.Event]]:

@@ -147,7 +147,7 @@ async def memory_rig(folder: Path) -> AsyncIterator[Rig]:
 async def start(node: Node, spec: WorkflowSpec, params: Mapping[str, Any] | None = None) -> LiveRun:
     """Register and run; durable on return."""
     version = await node.library.register(spec, now=node.now())
-    return await node.create_run(version, dict(params or {}))
+    return await node.starter.create_run(version, dict(params or {}))
 
 
 async def ended(live: LiveRun) -> GraphRun:

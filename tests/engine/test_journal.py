@@ -69,11 +69,11 @@ def test_what_arrives_during_a_commit_shares_the_next(tmp_path: Path) -> None:
             node = await rig.node(store=store)
             version = await node.library.register(graph(a=None), now=0)
             store.hold()
-            starting = [asyncio.create_task(node.create_run(version, {})) for _ in range(50)]
+            starting = [asyncio.create_task(node.starter.create_run(version, {})) for _ in range(50)]
             await until(lambda: store.waiting == 1)
             await turns()
             assert store.waiting == 1, "one commit at a time"
-            more = [asyncio.create_task(node.create_run(version, {})) for _ in range(30)]
+            more = [asyncio.create_task(node.starter.create_run(version, {})) for _ in range(30)]
             await turns()
             store.let_go()
             for live in await asyncio.gather(*starting, *more):
@@ -94,7 +94,7 @@ def test_nothing_is_seen_before_its_commit(tmp_path: Path) -> None:
             version = await node.library.register(graph(a=None, b=["a"]), now=0)
 
             store.hold()
-            creating = asyncio.create_task(node.create_run(version, {}))
+            creating = asyncio.create_task(node.starter.create_run(version, {}))
             await turns()
             assert not creating.done()
             assert not work.begun
@@ -161,7 +161,7 @@ def test_a_flood_is_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             begun = sum(work.begun.values())
             assert begun < 200
             version = await node.library.register(graph(a=None), now=0)
-            creating = asyncio.create_task(node.create_run(version, {}))
+            creating = asyncio.create_task(node.starter.create_run(version, {}))
             await turns(200)
             assert sum(work.begun.values()) == begun
             assert not creating.done()
@@ -230,7 +230,7 @@ def test_an_at_most_once_attempt_does_not_start_if_its_start_cannot_be_recorded(
             node = await rig.node(work, store=store)
             store.hold()
             version = await node.library.register(graph(once={"at_most_once": True}), now=0)
-            creating = asyncio.create_task(node.create_run(version, {}))
+            creating = asyncio.create_task(node.starter.create_run(version, {}))
             await until(lambda: store.waiting)
             store.let_go()
             live = await creating
@@ -268,9 +268,9 @@ def test_everybody_who_waits_is_told_when_the_node_is_fenced(tmp_path: Path) -> 
             node = await rig.node(store=store)
             version = await node.library.register(graph(a=None), now=0)
             store.hold()
-            first = asyncio.create_task(node.create_run(version, {}))
+            first = asyncio.create_task(node.starter.create_run(version, {}))
             await until(lambda: store.waiting)
-            second = asyncio.create_task(node.create_run(version, {}))
+            second = asyncio.create_task(node.starter.create_run(version, {}))
             await turns()
             epoch = node.epoch
             store.errors = [Fenced("another epoch")]

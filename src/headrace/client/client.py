@@ -314,7 +314,7 @@ class Client:
                     problems = code.workflow.problems(resolved)
                     if problems:
                         raise InvalidParams(problems, workflow=spec.name)
-                live = await node.create_run(
+                live = await node.starter.create_run(
                     version,
                     resolved,
                     tags={**dict.fromkeys(spec.tags, ""), **call.tags},

@@ -248,7 +248,7 @@ class Adopter:
             return
         if live.run.parent is not None:
             self._node.spawn(self._node.performer.check_parent(live), "headrace-check-parent")
-        self._node.feed(live, inp.Recovered(), then=lambda: self._go_on(live))
+        self._node.decider.feed(live, inp.Recovered(), then=lambda: self._go_on(live))
 
     def _go_on(self, live: LiveRun) -> None:
         if not live.closed and live.run.launching and not live.inert:

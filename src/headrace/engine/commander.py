@@ -118,7 +118,7 @@ class Commander:
                 given = self.input_of(row.kind, row.payload)
                 if isinstance(live.run, CodeRun):
                     given = await payloads.restore_input(given, node.artifacts)
-                node.feed(live, given, inbox_id=row.id, then=self._forget(row))
+                node.decider.feed(live, given, inbox_id=row.id, then=self._forget(row))
             except (InvalidCommand, UpdateRejected) as error:
                 node.counts.commands_refused += 1
                 # A refused update is told to who asked; nobody hears of the others.
@@ -183,7 +183,7 @@ class Commander:
             if row.owner is not None:
                 await node.store.expire_lost()
             if row.key is not None and isinstance(given, inp.Retry):
-                await node.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
+                await node.starter.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
             epoch = node.epoch
             if await node.adopter.claim(1, [run_id]):
                 await self._apply_to_claimed(run_id, epoch, given)
@@ -250,7 +250,7 @@ class Commander:
         node.adopter.take_up(live)
         durable = asyncio.get_running_loop().create_future()
         try:
-            node.feed(live, given, then=lambda: None if durable.done() else durable.set_result(None))
+            node.decider.feed(live, given, then=lambda: None if durable.done() else durable.set_result(None))
         except InvalidCommand:
             await node.let_go(live)
             raise

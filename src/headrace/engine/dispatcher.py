@@ -283,14 +283,14 @@ class Dispatcher:
             self._node.planner.plan(live, (unit,))
             return
         if not isinstance(given, inp.Started):
-            self._node.feed(live, given, inbox_id=row.id, then=then)
+            self._node.decider.feed(live, given, inbox_id=row.id, then=then)
             return
 
         def recorded() -> None:
             then()
             self._node.planner.watch_external(live, unit)
 
-        self._node.feed(live, given, inbox_id=row.id, then=recorded)
+        self._node.decider.feed(live, given, inbox_id=row.id, then=recorded)
 
     async def _output(self, run: Run, outcome: Outcome) -> Any:
         """The output as this run keeps it."""
@@ -319,7 +319,7 @@ class Dispatcher:
         self._forget(_key(ticket))
         if not ticket.live.closed:
             unit.launched = False
-            self._node.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
+            self._node.decider.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
 
     # ---- what is no longer wanted --------------------------------------------------------------------------------------
 
@@ -366,9 +366,9 @@ class Dispatcher:
             if ticket.live.closed:
                 continue
             if failure is not None:
-                self._node.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
+                self._node.decider.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
             elif ticket.cancelled:
-                self._node.feed(ticket.live, inp.Cancelled(unit.node.id, unit.item, ticket.attempt, None))
+                self._node.decider.feed(ticket.live, inp.Cancelled(unit.node.id, unit.item, ticket.attempt, None))
             else:
                 self._node.planner.plan(ticket.live, (unit,))
 
@@ -461,11 +461,11 @@ class Dispatcher:
             started = inp.Started(
                 unit.node.id, unit.item, ticket.attempt, at, row.worker, queue=unit.node.options.queue
             )
-            self._node.feed(live, started)
+            self._node.decider.feed(live, started)
         if row.details is not None and row.details != ticket.details_told:
             ticket.details_told = row.details
             details = msgspec.json.decode(row.details)
-            self._node.feed(live, inp.Heartbeat(unit.node.id, unit.item, ticket.attempt, details))
+            self._node.decider.feed(live, inp.Heartbeat(unit.node.id, unit.item, ticket.attempt, details))
 
     async def _clear_away(self, rows: dict[str, Standing]) -> None:
         """Withdraw what no run wants any more: left by a former owner, or by a commit that came in between."""

@@ -90,7 +90,7 @@ async def fork(
             stored = await _history(node, run_id)
             live, row, encoded, blobs = await _build(node, run_id, stored, point, replace, reapply_signals, reason)
             if replace and old is None and row.key is not None:
-                await node.reserve_key(row.workflow, row.key, live.run_id)
+                await node.starter.reserve_key(row.workflow, row.key, live.run_id)
         except BaseException:
             if claimed and old is not None:
                 await node.let_go(old)
@@ -103,9 +103,9 @@ async def fork(
     durable = asyncio.get_running_loop().create_future()
     # No await between the two: what is handed to the journal in one turn of the loop is one flush.
     if old is not None:
-        node.feed(old, inp.Terminate(reason or f"reset as {live.run_id}", live.run_id))
+        node.decider.feed(old, inp.Terminate(reason or f"reset as {live.run_id}", live.run_id))
     live.run.effects.clear()
-    node.record_run(live, row, encoded, blobs, live.run.plan.brain.pending(live.run), durable)
+    node.starter.record_run(live, row, encoded, blobs, live.run.plan.brain.pending(live.run), durable)
     await durable
     return live
 

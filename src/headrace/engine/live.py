@@ -28,6 +28,14 @@ class Binding:
         """What a code workflow runs: :class:`headrace.durable.workflow.Code`; None for graphs."""
 
 
+def take_effects(run: Run) -> list[Any] | None:
+    """The effects that became due since the last time; None if there are none."""
+    if not run.effects:
+        return None
+    owed, run.effects = run.effects, []
+    return owed
+
+
 class LiveRun:
     """The run, what it has under way, and who waits for it."""
 

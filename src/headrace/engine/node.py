@@ -12,7 +12,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from time import monotonic  # by its own name: where workflow code runs, time.monotonic is replaced
 from typing import Any
 
@@ -20,54 +19,42 @@ import msgspec
 
 from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.broker import Broker
-from headrace.contracts.database import DATABASE
 from headrace.contracts.locks import STORE, Locks
 from headrace.contracts.ready import Outcome
-from headrace.contracts.store import RunRow, Store
-from headrace.core import events as ev
-from headrace.core import inputs as inp
+from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
-from headrace.core.codec import encode_event
 from headrace.core.errors import (
-    AlreadyRunning,
     EngineStopped,
     Fenced,
     HeadraceError,
     HistoryConflict,
-    InvalidCommand,
-    InvalidTransition,
-    UpdateRejected,
 )
 from headrace.core.ids import Epoch, NodeId, RunId
-from headrace.core.run import LostValue, Run, Unit
-from headrace.core.states import RunState
-from headrace.durable import following
 from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
 from headrace.engine.clock import NodeClock
 from headrace.engine.commander import Commander
 from headrace.engine.counts import Counts
+from headrace.engine.decider import Decider
 from headrace.engine.dispatcher import Dispatcher
-from headrace.engine.extras import NO_EXTRAS, RunExtras
-from headrace.engine.gates import Ticket
 from headrace.engine.holding import Holding
 from headrace.engine.janitor import Janitor
-from headrace.engine.journal import Journal, Release
+from headrace.engine.journal import Journal
 from headrace.engine.keeper import Keeper
 from headrace.engine.launcher import Launcher
 from headrace.engine.leader import Leader
 from headrace.engine.library import Binder, Library, PlanMaker
-from headrace.engine.live import Binding, LiveRun
+from headrace.engine.live import LiveRun
 from headrace.engine.locker import GIVING_BACK, Locker
-from headrace.engine.minting import new_node_id, new_run_id
+from headrace.engine.minting import new_node_id
 from headrace.engine.options import GuestSupport, NodeOptions
-from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
 from headrace.engine.peers import describe
 from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
 from headrace.engine.puller import Puller
 from headrace.engine.pulling import StoreSource
+from headrace.engine.starter import Starter
 from headrace.engine.waker import Waker
 from headrace.engine.watchdog import Watchdog
 
@@ -75,12 +62,6 @@ logger = logging.getLogger("headrace.node")
 
 RESIGN_SECONDS_MAX = 2.0
 """How long a node that stops waits for its right to lead to be given back."""
-
-_RECONSIDERED = frozenset({inp.TaskTimedOut, inp.Resume})
-"""Inputs after which a run is looked at anew, whether or not they changed its state."""
-
-PROGRESS_SECONDS = 1.0
-"""How often a long run's row is refreshed with its progress; every change of state refreshes it at once."""
 
 
 class Node:
@@ -109,9 +90,11 @@ class Node:
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
         self.locker = Locker(self)
-        self.launcher = Launcher(self, artifacts, self.now, self.locker)
+        self.starter = Starter(self)
+        self.decider = Decider(self)
+        self.launcher = Launcher(self.decider, artifacts, self.now, self.locker)
         self.launcher.may_begin = self._may_begin
-        self.planner = Planner(self, self.launcher, self.options.slots, self.now, self.id)
+        self.planner = Planner(self.decider, self.launcher, self.options.slots, self.now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
         self._guests = guests
@@ -446,402 +429,26 @@ class Node:
             ticket.stopping = True
         self.planner.retract(live)
 
-    # ---- new runs ----------------------------------------------------------------------------------------------------
+    # ---- what callers wait for ---------------------------------------------------------------------------------------
 
-    async def create_run(
-        self,
-        version: str,
-        params: dict[str, Any],
-        *,
-        tags: dict[str, str] | None = None,
-        trigger: str = "manual",
-        source_dir: str | None = None,
-        run_id: RunId | None = None,
-        parent: str | None = None,
-        extras: RunExtras = NO_EXTRAS,
-        wanted: Callable[[], bool] | None = None,
-    ) -> LiveRun:
-        """Create a run of a registered workflow version and own it. On return it is durable: it will reach a final
-        state whatever happens to this process. ``wanted`` is asked after all waiting, just before the run begins: False
-        raises :class:`Fenced`, as whoever wanted it may be somebody else's by then.
-
-        Raises what binding raises, before anything is stored, and :class:`AlreadyRunning` if its key is held."""
-        binding = self.library.binding(version, source_dir)
-        await self._until_working()
-        if not self.journal.has_room:
-            await self.journal.room()
-        at = self.now()
-        event = ev.RunCreated(
-            at,
-            run_id or new_run_id(at),
-            self.library.plan(version).spec.name,
-            version,
-            params,
-            tags or {},
-            trigger,
-            source_dir=source_dir,
-            parent=parent,
-            signals=extras.signals,
-            key=extras.key,
-            attributes=extras.attributes,
-            memo=extras.memo,
-            headers=extras.headers,
-        )
-        if extras.key is None:
-            return await self._create(event, binding, wanted)
-        # Cancelled between the two, the key would stay reserved for a run that never comes.
-        return await asyncio.shield(asyncio.ensure_future(self._create_keyed(event, binding, extras, wanted)))
-
-    async def _create(
-        self, event: ev.RunCreated, binding: Binding, wanted: Callable[[], bool] | None = None
-    ) -> LiveRun:
-        if wanted is not None and not wanted():
-            raise Fenced(f"run {event.run_id} is no longer this node's to start")
-        durable = asyncio.get_running_loop().create_future()
-        live = self._begin_run(event, binding, durable)
-        await durable
-        return live
-
-    async def _create_keyed(
-        self, event: ev.RunCreated, binding: Binding, extras: RunExtras, wanted: Callable[[], bool] | None
-    ) -> LiveRun:
-        await self.reserve_key(event.workflow, event.key or "", RunId(event.run_id), extras.kept_by)
-        self._check_working()
-        return await self._create(event, binding, wanted)
-
-    async def reserve_key(self, workflow: str, key: str, run_id: RunId, kept_by: tuple[str, ...] = ()) -> None:
-        """Get a business key for a run that is about to be created or to go on. Raises :class:`AlreadyRunning`."""
-        holder = await self.store.reserve_key(self.id, self.epoch, workflow, key, run_id, kept_by)
-        if holder is not None:
-            raise AlreadyRunning(workflow, key, holder.run_id, holder.state)
-
-    def _begin_run(self, event: ev.RunCreated, binding: Binding, durable: asyncio.Future[None] | None) -> LiveRun:
-        """Hand a new run to the journal; ``durable`` is told when it is safe."""
-        plan = self.library.plan(event.version)
-        run = plan.brain.new(plan, binding.code)
-        run_id = RunId(event.run_id)
-        events = plan.brain.create(run, event)
-        live = LiveRun(run, binding)
-        owed = self._take_effects(run)
-        blobs: list[bytes] = []
-        row = live.row()
-        if isinstance(run, CodeRun):
-            encoded, stored, blobs = payloads.encode(run, 1, events)
-            row.params = getattr(stored[0], "params", row.params)
-        else:
-            encoded = [(run_id, number, encode_event(event)) for number, event in enumerate(events, 1)]
-        self.record_run(live, row, encoded, blobs, owed, durable)
-        return live
-
-    def record_run(
-        self,
-        live: LiveRun,
-        row: RunRow,
-        encoded: list[tuple[RunId, int, bytes]],
-        blobs: list[bytes],
-        owed: list[Any] | None,
-        durable: asyncio.Future[None] | None,
-    ) -> None:
-        """Hand a run that exists only in memory to the journal, with its whole history; it is this node's from then
-        on. ``owed`` are its effects besides attempts."""
-        run = live.run
-        live.unsettled += 1
-
-        def release(error: HeadraceError | None) -> None:
-            live.unsettled -= 1
-            if error is not None:
-                live.close(error)
-                if durable is not None and not durable.done():
-                    durable.set_exception(error)
-                return
-            if durable is not None and not durable.done():
-                durable.set_result(None)
-            if run.done:
-                self._close_finished(live)
-            else:
-                self.planner.take_up(live)
-            if owed is not None:
-                self.performer.perform(live, owed)
-            else:
-                self.performer.consider_parking(live)
-
-        run.fresh.clear()
-        run.stale = False
-        self.live[live.run_id] = live
-        row.owner = None if run.done else self.id
-        try:
-            self.journal.append(encoded, release, new_run=row, blobs=blobs)
-        except HeadraceError as error:
-            self.drop(live, error)
-            raise
-        if run.wanted:
-            self._load_wanted(live)
-        if run.done:
-            self._begin_next(live)
-
-    def _begin_next(self, live: LiveRun) -> None:
-        """A run that is followed by another: the other begins in the same flush."""
-        event = following.next_run(live.run) if isinstance(live.run, CodeRun) else None
-        if event is not None:
-            self._begin_run(event, live.binding, None)
-
-    def _take_effects(self, run: Run) -> list[Any] | None:
-        if not run.effects:
-            return None
-        owed, run.effects = run.effects, []
-        return owed
-
-    def _check_working(self) -> None:
+    def check_working(self) -> None:
+        """Raise why the node takes no new work, if it does not."""
         if self.broken is not None:
             raise self.broken
         if self.stopping:
             raise EngineStopped("the engine is stopping and takes no new work")
 
-    async def _until_working(self) -> None:
+    async def until_working(self) -> None:
         """Wait while a node that lost its lease joins anew: nothing of the request is stored yet, so it need not
         fail."""
-        self._check_working()
+        self.check_working()
         if not self._joined.is_set():
             try:
                 async with asyncio.timeout(self.options.patience_seconds):
                     await self._joined.wait()
             except TimeoutError:
                 raise Fenced(f"node {self.id} lost its lease and could not join again in time") from None
-            self._check_working()
-
-    # ---- inputs ------------------------------------------------------------------------------------------------------
-
-    def feed(
-        self,
-        live: LiveRun,
-        given: inp.Input,
-        *,
-        then: Callable[[], None] | None = None,
-        inbox_id: int | None = None,
-        outcome_done: str | None = None,
-    ) -> None:
-        """Decide one input and hand the events to the journal; ``then`` is called once they are durable, or when they
-        never will be: the run is closed by then, with the error.
-
-        Raises :class:`InvalidCommand` for a command that does not fit; nothing has happened then.
-        """
-        run = live.run
-        before = run.state
-        now = self.now()
-        blobs: list[bytes] = []
-        encoded = None if live.closed or live.parked else self._decide(live, given, now, blobs)
-        if encoded is None:
-            if then is not None:
-                then()
-            return
-        if not encoded and inbox_id is None:
-            if run.fresh:
-                self._plan_fresh(live)
-            if then is not None:
-                then()
-            self._load_wanted(live)
-            return
-        self.counts.messages_idle += not encoded
-        fresh = None
-        if run.fresh:
-            fresh, run.fresh = run.fresh, []
-        owed = self._take_effects(run) if run.effects else None
-        changed = run.state is not before
-        finished = changed and run.done
-        update = None
-        if changed or run.stale or now - live.progress_at > PROGRESS_SECONDS:
-            run.stale = False
-            live.progress_at = now
-            update = live.update(release=finished)
-        release = None
-        if (
-            fresh is not None
-            or changed
-            or owed is not None
-            or then is not None
-            or live.watchers
-            or type(given) in _RECONSIDERED
-        ):
-            release = self._releaser(live, given, before, fresh, owed, then)
-        try:
-            self.journal.append(
-                encoded, release, update=update, inbox_id=inbox_id, blobs=blobs, outcome_done=outcome_done
-            )
-        except HeadraceError as error:
-            self.drop(live, error)
-            if then is not None:
-                then()
-            return
-        if run.wanted:
-            self._load_wanted(live)
-        if finished:
-            self._begin_next(live)
-
-    def _decide(
-        self, live: LiveRun, given: inp.Input, now: float, blobs: list[bytes]
-    ) -> list[tuple[RunId, int, bytes]] | None:
-        """The events that follow from an input, numbered and encoded; None if that is impossible: the run is dropped
-        then. What they refer to is added to ``blobs``. Raises :class:`InvalidCommand`."""
-        run, run_id = live.run, live.run_id
-        first, before = run.seq + 1, run.state
-        try:
-            events = run.plan.brain.decide(run, given, now)
-            if len(events) == 1:
-                data = encode_event(events[0])
-                encoded = [(run_id, first, data)]
-                is_long = len(data) > INLINE_BYTES_MAX
-            else:
-                encoded = [(run_id, number, encode_event(event)) for number, event in enumerate(events, first)]
-                is_long = any(len(data) > INLINE_BYTES_MAX for _, _, data in encoded)
-            if is_long and isinstance(run, CodeRun):
-                encoded, _, more = payloads.encode(run, first, events)
-                blobs += more
-        except (InvalidCommand, UpdateRejected):
-            raise
-        except Exception as error:
-            self._poisoned(live, error)
-            return None
-        if (run.state is not before or type(given) is inp.Recovered) and run.launching:
-            # What is owed follows from events up to here; whoever looks later would also see what is not durable yet.
-            run.fresh.clear()
-            run.fresh.extend(run.plan.brain.launchable(run))
-        return encoded
-
-    def _plan_fresh(self, live: LiveRun) -> None:
-        fresh, live.run.fresh = live.run.fresh, []
-        self.planner.plan(live, fresh)
-
-    def _releaser(
-        self,
-        live: LiveRun,
-        given: inp.Input,
-        before: RunState,
-        fresh: list[Unit] | None,
-        owed: list[Any] | None,
-        then: Callable[[], None] | None,
-    ) -> Release:
-        """What an input's events allow, once they are durable. If they never will be, the journal is broken, and
-        :meth:`_journal_broke` drops every run."""
-        changed = live.run.state is not before
-        live.unsettled += 1
-        if not (changed or owed is not None or then is not None or type(given) in _RECONSIDERED):
-            return partial(self._release_fresh, live, fresh)  # most inputs: the hop of a chain
-        finished = changed and live.run.done
-        sweep = changed or type(given) is inp.TaskTimedOut
-        consider = changed or type(given) is inp.Resume
-
-        def release(error: HeadraceError | None) -> None:
-            live.unsettled -= 1
-            if error is None and not live.closed:
-                if finished:
-                    self._close_finished(live)
-                else:
-                    if sweep:
-                        self._changed(live, before)
-                    if fresh is not None:
-                        self.planner.plan(live, fresh)
-                    live.notify()
-                if owed is not None:
-                    self.performer.perform(live, owed)
-                elif consider:
-                    self.performer.consider_parking(live)
-            if then is not None:
-                then()
-
-        return release
-
-    def _release_fresh(self, live: LiveRun, fresh: list[Unit] | None, error: HeadraceError | None) -> None:
-        """:meth:`_releaser`, where all there is to do is to plan what became ready."""
-        live.unsettled -= 1
-        if error is None and not live.closed:
-            if fresh is not None:
-                self.planner.plan(live, fresh)
-            if live.watchers:
-                live.notify()
-
-    def _changed(self, live: LiveRun, before: RunState) -> None:
-        """The run's state changed durably: withdraw or take up what that means."""
-        state = live.run.state
-        if state is RunState.RUNNING and before is not RunState.RUNNING:
-            self.planner.watch_deadlines(live)
-        else:
-            self.planner.retract(live)
-        if before in (RunState.PAUSED, RunState.SUSPENDED):  # timers that came due meanwhile were not listened to
-            self.performer.perform(live, live.run.plan.brain.pending(live.run))
-
-    def _close_finished(self, live: LiveRun) -> None:
-        live.done = True
-        self.live.pop(live.run_id, None)
-        if live.tickets:
-            self.planner.retract(live)
-        live.close()
-        if live.run.parent is not None:
-            self.performer.tell_parent(live)
-
-    def _poisoned(self, live: LiveRun, cause: Exception) -> None:
-        """A defect or a damaged history: this run stops here, all others go on."""
-        logger.error("a run cannot go on", extra={"run_id": live.run_id}, exc_info=cause)
-        error = cause if isinstance(cause, HeadraceError) else InvalidTransition(f"run {live.run_id}: {cause!r}")
-        self.adopter.refuse(live.run_id, error)
-        self.drop(live, error)
-        self.spawn(self.let_go(live, error), "headrace-release")
-
-    def outcome(self, ticket: Ticket, outcome: inp.Input | None) -> None:
-        """An attempt is over (called by the launcher)."""
-        self.planner.finished(ticket)
-        live = ticket.live
-        if outcome is None or live.closed:
-            self.counts.late_outcomes += outcome is not None
-            return
-        kept = ticket.gates[-1].name == DATABASE and type(outcome) is inp.Succeeded
-        self.feed(live, outcome, outcome_done=ticket.unit.name if kept else None)
-        if live.timers and ticket.unit.done:
-            self.planner.unwatch(live, ticket.unit)
-        if not self.journal.has_room and self.planner.gatekeeper.open:
-            self.planner.gatekeeper.open = False
-            self.spawn(self._reopen(), "headrace-back-pressure")
-
-    async def _reopen(self) -> None:
-        await self.journal.room()
-        if not self.stopping:
-            self.planner.gatekeeper.reopen()
-
-    def started(self, ticket: Ticket) -> None:
-        """An attempt runs for long enough to be recorded (called by the launcher)."""
-        ticket.recorded = True
-        unit = ticket.unit
-        self.feed(ticket.live, inp.Started(unit.node.id, unit.item, ticket.attempt, ticket.started_at, self.id))
-
-    def heartbeat(self, ticket: Ticket, details: Any) -> None:
-        """A long attempt said how far it is (called by the launcher)."""
-        unit = ticket.unit
-        if not ticket.live.closed:
-            self.feed(ticket.live, inp.Heartbeat(unit.node.id, unit.item, ticket.attempt, details))
-
-    def handed_over(self, ticket: Ticket) -> None:
-        """An attempt will be completed from outside (called by the launcher): its slot is free from here on."""
-        live, unit = ticket.live, ticket.unit
-        if not live.closed:
-            started = inp.Started(unit.node.id, unit.item, ticket.attempt, ticket.started_at, self.id, external=True)
-            self.feed(live, started, then=lambda: self.planner.watch_external(live, unit))
-        self.planner.finished(ticket)
-        if not live.closed:
-            self.performer.consider_parking(live)
-
-    # ---- large values ------------------------------------------------------------------------------------------------
-
-    def _load_wanted(self, live: LiveRun) -> None:
-        if live.run.wanted:
-            self.spawn(self._load(live, set(live.run.wanted)), "headrace-load-values")
-
-    async def _load(self, live: LiveRun, digests: set[str]) -> None:
-        for digest in digests:
-            try:
-                value = await asyncio.to_thread(load_value, self.artifacts, digest)
-            except HeadraceError as error:
-                value = LostValue(error.message)
-            live.run.values[digest] = value
-        self.feed(live, inp.ValuesLoaded())
+            self.check_working()
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
@@ -851,7 +458,7 @@ class Node:
         On return it is durable: applied here, or in the inbox of the owner, which is woken. Raises
         :class:`InvalidCommand` and :class:`NotFound`.
         """
-        await self._until_working()
+        await self.until_working()
         given = self.commander.input_of(kind, payload)
         live = self.live.get(run_id)
         if live is not None and isinstance(live.run, CodeRun):
@@ -864,7 +471,7 @@ class Node:
             await self.commander.send(run_id, kind, payload)
             return
         durable = asyncio.get_running_loop().create_future()
-        self.feed(
+        self.decider.feed(
             live,
             given,
             then=lambda: None if durable.done() else durable.set_result(None),

@@ -100,7 +100,9 @@ class Performer:
         number = effect.timer
         if ("timer", number) in live.timers:
             return
-        self._node.planner.arm(live, ("timer", number), effect.due, lambda: self._node.feed(live, inp.TimerDue(number)))
+        self._node.planner.arm(
+            live, ("timer", number), effect.due, lambda: self._node.decider.feed(live, inp.TimerDue(number))
+        )
 
     def _drop_timer(self, live: LiveRun, effect: effects.DropTimer) -> None:
         timer = live.timers.pop(("timer", effect.timer), None)
@@ -162,7 +164,7 @@ class Performer:
             if functions:
                 node.library.give_functions(functions)
             version = await node.library.register(spec, now=node.now())
-            await node.create_run(
+            await node.starter.create_run(
                 version,
                 resolve_params(spec.params, effect.params, workflow=spec.name),
                 trigger="child",
@@ -176,7 +178,7 @@ class Performer:
             if error.retryable:
                 raise
             if node.broken is None and not node.stopping and not live.closed:
-                node.feed(live, inp.ChildDone(effect.child, RunState.FAILED, None, failure_of(error)))
+                node.decider.feed(live, inp.ChildDone(effect.child, RunState.FAILED, None, failure_of(error)))
 
     async def _report_end(self, live: LiveRun, child: str, run_id: RunId) -> None:
         """A child that had ended before this node took its parent over."""
@@ -190,7 +192,7 @@ class Performer:
             run_id = RunId(following)
 
     async def _give_end(self, live: LiveRun, done: inp.ChildDone) -> None:
-        self._node.feed(live, await self._restored(done))
+        self._node.decider.feed(live, await self._restored(done))
 
     async def _restored(self, done: inp.ChildDone) -> inp.Input:
         """Code is given values: what the child's outputs refer to is loaded first."""
@@ -208,7 +210,7 @@ class Performer:
         done = inp.ChildDone(child, str(run.state), run.output, run.failure)
         parent = self._node.live.get(RunId(parent_id))
         if parent is not None and not parent.closed and not payloads.references(done.output):
-            self._node.feed(parent, done)
+            self._node.decider.feed(parent, done)
         else:
             self._node.spawn(self._tell(RunId(parent_id), done), TELLING)
 
@@ -223,7 +225,7 @@ class Performer:
                     return
                 given = await self._restored(done)
                 if not parent.closed and not parent.parked:
-                    node.feed(parent, given)
+                    node.decider.feed(parent, given)
                     return
             except HeadraceError as error:
                 if not error.retryable:
@@ -290,7 +292,7 @@ class Performer:
             await self._node.command(RunId(effect.run_id), effect.kind, payload)
         except (InvalidCommand, NotFound) as error:
             failure = failure_of(error)
-        self._node.feed(live, inp.MessageDone(effect.message, failure))
+        self._node.decider.feed(live, inp.MessageDone(effect.message, failure))
 
     async def _until_there(self, live: LiveRun, run_id: str) -> None:
         """A child of the run itself, which its code may write to as soon as it has asked for it, is waited for."""
@@ -347,7 +349,7 @@ class Performer:
             return known
         answered = self.reply_to(run_id, given.update)
         try:
-            node.feed(live, given)
+            node.decider.feed(live, given)
         except HeadraceError:
             self._replies.get((run_id, given.update), []).remove(answered)
             if run.spoiled:
