@@ -18,7 +18,8 @@ from headrace.core import inputs as inp
 from headrace.core.codec import decode_event, encode_event
 from headrace.core.states import TaskState
 from headrace.durable import effects
-from headrace.durable.brain import CODE_BRAIN, fold
+from headrace.durable.brain import CODE_BRAIN
+from headrace.durable.fold import fold
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.durable.running import ask
 from headrace.durable.running import close as close_code

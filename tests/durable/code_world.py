@@ -16,7 +16,8 @@ from headrace.core import events as ev
 from headrace.core.codec import decode_event
 from headrace.core.ids import RunId
 from headrace.core.params import resolve_params
-from headrace.durable.brain import CODE_BRAIN, fold
+from headrace.durable.brain import CODE_BRAIN
+from headrace.durable.fold import fold
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.durable.running import close as close_code
 from headrace.durable.workflow import Code, WorkflowFunction

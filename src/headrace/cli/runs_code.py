@@ -200,7 +200,7 @@ def _table(events: list[Event]) -> str:
     from headrace.cli.table import aligned
     from headrace.cli.times import local
     from headrace.core.events import AttemptFailed, RunFinished, TaskFailed
-    from headrace.durable.brain import describe
+    from headrace.durable.run import describe
 
     lines: list[list[str]] = []
     for number, event in enumerate(events, 1):

@@ -1,6 +1,6 @@
 """Runs a workflow's code between two events: starts it, wakes it, collects what it asks for.
 
-Everything here happens inside :func:`headrace.durable.brain.fold`; it is as pure as the user's code, which the loop and
+Everything here happens inside :func:`headrace.durable.fold.fold`; it is as pure as the user's code, which the loop and
 :mod:`headrace.durable.virtual` keep from clocks, chance and I/O.
 """
 

@@ -121,7 +121,7 @@ class Asker:
                 hint="the workflow's code is not here to say why; the log of the run's node does",
             )
         assert isinstance(run, CodeRun)
-        from headrace.durable.brain import judge_update  # noqa: PLC0415 - only programs with code workflows need it
+        from headrace.durable.decide import judge_update  # noqa: PLC0415 - only programs with code workflows need it
 
         try:
             judge_update(run, given)

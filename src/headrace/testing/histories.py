@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from headrace.core.events import Event
-from headrace.durable.brain import describe
+from headrace.durable.run import describe
 
 
 def assert_order(events: Sequence[Event], expected: Iterable[str], *, exact: bool) -> None:
