@@ -29,7 +29,8 @@ from headrace.backends.executors.workflow_task import WorkflowTask
 from headrace.backends.keepers import open_locks
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
-from headrace.client.client import Client, Definition, Workflow
+from headrace.client.client import Client
+from headrace.client.definitions import Definition, Workflow
 from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
 from headrace.config.interceptors import interceptors_of
@@ -368,7 +369,7 @@ class Headrace(Client):
     async def read(self, workflow: Workflow) -> AnySpec:
         """The definition in a file or of a stored name, without looking for its functions. Raises like
         :meth:`check`."""
-        return (await self._definition(workflow)).spec
+        return (await self._definitions.find(workflow)).spec
 
     async def definition_of(self, run_id: str) -> AnySpec:
         """The definition a run keeps. Raises :class:`NotFound`."""

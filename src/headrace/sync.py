@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self
 
 from headrace.assembly import STORE_DEFAULT
 from headrace.assembly import Headrace as AsyncHeadrace
-from headrace.client.client import Workflow
+from headrace.client.definitions import Workflow
 from headrace.client.handle import RunHandle as AsyncRunHandle
 from headrace.config.changes import Reloaded
 from headrace.config.settings import Settings

@@ -140,7 +140,7 @@ async def _of_run(session: Session, given: str) -> tuple[WorkflowSpec, dict[str,
 
 async def _of_workflow(session: Session, workflow: str) -> tuple[WorkflowSpec, dict[str, str] | None]:
     from headrace.cli.engine import reader
-    from headrace.client.client import looks_like_file
+    from headrace.client.definitions import looks_like_file
 
     if looks_like_file(workflow):
         return _graph_of(await _only_reading().read(workflow)), None

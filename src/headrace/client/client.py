@@ -10,14 +10,15 @@ import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
+from headrace.client.definitions import Definitions, Found, Loader, Workflow, lasting, located
 from headrace.client.handle import RunHandle
+from headrace.client.references import has_reference, resolve_references
 from headrace.client.starting import settle
 from headrace.client.why import Reason, reasons
-from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.execution import AttemptError, LogEntry, LogStore
 from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
 from headrace.contracts.locking import Lock, make_lock
@@ -28,20 +29,16 @@ from headrace.contracts.token import read_token
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
 from headrace.core.errors import (
-    HeadraceError,
     InvalidCommand,
     InvalidDefinition,
     InvalidParams,
     NotFound,
-    Problem,
     UserCodeError,
 )
 from headrace.core.events import Event, Failure, RunCreated
 from headrace.core.ids import RunId
 from headrace.core.params import resolve_params
-from headrace.core.run import reference_of
-from headrace.core.spec import AnySpec, CodeSpec, WorkflowSpec, decode_any_spec
-from headrace.core.validate import validate
+from headrace.core.spec import AnySpec, CodeSpec
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.run import CodePlan, CodeRun
@@ -56,41 +53,15 @@ from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.forker import ForkPoint, fork
 from headrace.engine.minting import new_run_id
 from headrace.engine.node import Node
-from headrace.engine.outcomes import is_plain, load_value, normalise
+from headrace.engine.outcomes import is_plain, normalise
 from headrace.engine.replayer import Replayed, replay_events, replay_stored
 
 RUN_ID_LENGTH = 26
 
 
-class Definition(Protocol):
-    """A workflow a program can hand in: what ``dag()`` builds and what the loaders return."""
-
-    @property
-    def spec(self) -> Any:
-        """The validated specification."""
-        ...
-
-
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-Workflow = Definition | WorkflowSpec | str | Path
-"""A definition, a file (``.yaml``, ``.yml``, ``.json``, ``.py``, ``.py:name``), or the name of a stored workflow."""
-
-
-Loader = Callable[[str], Any]
-"""Reads a workflow file; given by the assembly, which knows the authoring formats and the task kinds. Returns a
-``Loaded`` with ``spec``, ``source``, ``source_dir``, ``functions`` and ``locate``."""
-
-
-class _Found(msgspec.Struct, frozen=True):
-    """A definition and where it came from. ``locate`` turns a problem's path into ``file:line:column``."""
-
-    spec: AnySpec
-    source: str = ""
-    source_dir: str | None = None
-    locate: Callable[[tuple[str | int, ...]], str] | None = None
 
 
 class Client:
@@ -105,9 +76,8 @@ class Client:
         interceptors: Interceptors,
     ) -> None:
         self._node = node
-        self._load = load
+        self._definitions = Definitions(node, load, give_functions)
         self._logs = logs
-        self._give_functions = give_functions
         self.interceptors = interceptors
 
     # ---- starting ----------------------------------------------------------------------------------------------------
@@ -170,7 +140,7 @@ class Client:
             key=key, on_conflict=on_conflict, on_reuse=on_reuse, tags=tags, attributes=attributes, memo=memo
         )
 
-        async def begin(found: _Found, call: StartCall) -> RunHandle:
+        async def begin(found: Found, call: StartCall) -> RunHandle:
             create = await self._creator(
                 found, call, options, from_strings=from_strings, trigger=trigger, run_id=run_id
             )
@@ -184,7 +154,7 @@ class Client:
         carries a key, tags and the like. See :meth:`run`."""
         options = workflow.start_options
 
-        async def begin(found: _Found, call: StartCall) -> RunHandle:
+        async def begin(found: Found, call: StartCall) -> RunHandle:
             return await settle(self, await self._creator(found, call, options), self.get, options)
 
         handle = await self._start(workflow, workflow.bind(*args, **kwargs), options, begin)
@@ -209,7 +179,7 @@ class Client:
         )
         given = plain(payload)
 
-        async def begin(found: _Found, call: StartCall) -> RunHandle:
+        async def begin(found: Found, call: StartCall) -> RunHandle:
             create = await self._creator(found, call, options, signals=[(name, given)])
             return await settle(self, create, lambda run_id: self.signal(run_id, name, given), options)
 
@@ -237,7 +207,7 @@ class Client:
         async def ask_it(run_id: RunId) -> Any:
             return await self.update(run_id, name, *args, update_id=number, **kwargs)
 
-        async def begin(found: _Found, call: StartCall) -> Any:
+        async def begin(found: Found, call: StartCall) -> Any:
             create = await self._creator(found, call, options)
 
             async def create_and_ask() -> Any:
@@ -257,12 +227,12 @@ class Client:
         workflow: Workflow,
         params: Mapping[str, Any] | None,
         options: StartOptions,
-        begin: Callable[[_Found, StartCall], Awaitable[T]],
+        begin: Callable[[Found, StartCall], Awaitable[T]],
         signal: str | None = None,
     ) -> T:
         """Begin, going through the interceptors."""
         options.check()
-        found = await self._definition(workflow)
+        found = await self._definitions.find(workflow)
         call = StartCall(
             workflow=found.spec.name,
             params=dict(params or {}),
@@ -280,7 +250,7 @@ class Client:
 
     async def _creator(
         self,
-        found: _Found,
+        found: Found,
         call: StartCall,
         options: StartOptions,
         *,
@@ -295,7 +265,7 @@ class Client:
             raise InvalidCommand(f"workflow {spec.name!r} is a graph: it takes no signals")
         resolved = resolve_params(spec.params, call.params, from_strings=from_strings, workflow=spec.name)
         node = self._node
-        version = await node.library.register(spec, source=_lasting(found), now=node.now())
+        version = await node.library.register(spec, source=lasting(found), now=node.now())
         extras = NO_EXTRAS
         if options.key is not None or options.attributes or options.memo or call.headers:
             extras = RunExtras(
@@ -324,7 +294,7 @@ class Client:
                     extras=extras,
                 )
             except (InvalidDefinition, UserCodeError) as error:
-                raise _located(error, found) from error
+                raise located(error, found) from error
             return RunHandle(self, live.run_id, live)
 
         return create
@@ -332,50 +302,12 @@ class Client:
     async def register(self, workflow: Workflow) -> AnySpec:
         """Check a definition like :meth:`check` and store it, so that runs of it can be started by its name. Durable on
         return; storing the same again changes nothing."""
-        spec = await self.check(workflow)
-        found = await self._definition(workflow)
-        node = self._node
-        await node.library.register(spec, source=_lasting(found), now=node.now())
-        return spec
+        return await self._definitions.register(workflow)
 
     async def check(self, workflow: Workflow) -> AnySpec:
         """Everything that :meth:`run` would refuse a definition for, without starting anything: the graph, the templates,
         the task kinds' settings, the functions. Returns the spec; raises like :meth:`run`."""
-        found = await self._definition(workflow)
-        try:
-            self._node.library.try_binding(found.spec, found.source_dir)
-        except (InvalidDefinition, UserCodeError) as error:
-            raise _located(error, found) from error
-        return found.spec
-
-    async def _definition(self, workflow: Workflow) -> _Found:
-        if isinstance(workflow, WorkflowSpec):
-            return _Found(validate(workflow))
-        if isinstance(workflow, str | Path):
-            source = str(workflow)
-            if not looks_like_file(source):
-                return await self._stored(source)
-            loaded: Any = await asyncio.to_thread(self._load, source)
-        else:
-            loaded = workflow
-        functions = getattr(loaded, "functions", None)
-        if functions:
-            self._give_functions(functions)
-        return _Found(
-            loaded.spec,
-            getattr(loaded, "source", ""),
-            getattr(loaded, "source_dir", None),
-            getattr(loaded, "locate", None),
-        )
-
-    async def _stored(self, name: str) -> _Found:
-        row = await self._node.store.workflow_named(name)
-        if row is None:
-            known = [known.name for known in await self._node.store.workflows()]
-            hint = f"stored workflows: {', '.join(known[:20])}" if known else "give a file: workflow.yaml"
-            raise NotFound(f"there is no file and no stored workflow named {name!r}", hint=hint)
-        source_dir = str(Path(row.source).parent) if row.source else None
-        return _Found(decode_any_spec(row.data), row.source, source_dir)
+        return await self._definitions.check(workflow)
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 
@@ -554,7 +486,7 @@ class Client:
             plan = await node.library.fetch(created.version)
             source_dir = created.source_dir
         else:
-            found = await self._definition(workflow)
+            found = await self._definitions.find(workflow)
             plan, source_dir = node.library.unsaved(found.spec), found.source_dir
         if not isinstance(plan, CodePlan):
             raise InvalidCommand(f"workflow {plan.spec.name!r} is a graph: it has no code to replay")
@@ -691,11 +623,6 @@ class Client:
             yield view
 
 
-def _lasting(found: _Found) -> str:
-    """The source as a path that means the same from every folder: the definition may be run by name from another."""
-    return str(Path(found.source_dir) / Path(found.source).name) if found.source and found.source_dir else found.source
-
-
 def plain(value: Any) -> Any:
     """What a caller sends, as it is stored. Raises :class:`InvalidCommand` for what JSON cannot hold."""
     try:
@@ -721,56 +648,3 @@ def _options(
         attributes=dict(attributes or {}),
         memo=dict(memo or {}),
     )
-
-
-def looks_like_file(source: str) -> bool:
-    """Whether a text names a workflow file rather than a stored workflow."""
-    path = Path(source)
-    suffix = path.suffix.partition(":")[0].lower()
-    return suffix in {".yaml", ".yml", ".json", ".py"} or "/" in source or path.exists()
-
-
-def _located(error: InvalidDefinition | UserCodeError, found: _Found) -> HeadraceError:
-    """The same error with places in the user's file, where they can be had."""
-    if found.locate is None:
-        return error
-    if isinstance(error, UserCodeError):
-        if error.path:
-            error.message = f"{found.locate(error.path)}: {error.message}"
-        return error
-    problems = [
-        Problem(
-            problem.message, path=problem.path, where=problem.where or found.locate(problem.path), hint=problem.hint
-        )
-        for problem in error.problems
-    ]
-    return InvalidDefinition(problems, source=found.source or error.source)
-
-
-def has_reference(value: Any, depth: int = 0) -> bool:
-    """Whether :func:`resolve_references` would load anything."""
-    kind = type(value)
-    if kind is dict:
-        if reference_of(value) is not None:
-            return True
-        parts = value.values()
-    elif kind is list:
-        parts = value
-    else:
-        return False
-    return depth < 100 and any(
-        has_reference(part, depth + 1) for part in parts if type(part) is dict or type(part) is list
-    )
-
-
-def resolve_references(value: Any, artifacts: ArtifactStore, depth: int = 0) -> Any:
-    """Load every reference inside a value (nested at most 100 deep)."""
-    digest = reference_of(value)
-    if digest is not None:
-        return load_value(artifacts, digest)
-    if depth < 100:
-        if type(value) is dict:
-            return {key: resolve_references(part, artifacts, depth + 1) for key, part in value.items()}
-        if type(value) is list:
-            return [resolve_references(part, artifacts, depth + 1) for part in value]
-    return value

@@ -32,7 +32,7 @@ import msgspec
 
 from headrace.assembly import Headrace
 from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
-from headrace.client.client import Definition
+from headrace.client.definitions import Definition
 from headrace.contracts.store import RunFilter, Store
 from headrace.core import events as ev
 from headrace.core.codec import decode_event
@@ -174,7 +174,7 @@ class Environment:
         hr = Headrace(handle, now=lambda: self.time, node="environment", lease_seconds=LEASE_SECONDS, **options)  # type: ignore[arg-type]
         self._functions.update(hr._functions)
         hr._functions = self._functions
-        hr._node.library.give_functions = hr._give_functions = self._functions.update
+        hr._node.library.give_functions = hr._definitions.give_functions = self._functions.update
         for name, executor in hr._executors.items():
             hr._executors[name] = StubbedExecutor(executor, self._stubs)  # type: ignore[assignment]
         hr._node.options = msgspec.structs.replace(
