@@ -11,9 +11,12 @@ from mysql_rig import MysqlHarness
 
 from headrace.backends.stores import mysql_connections
 from headrace.backends.stores.mysql_connections import connect
+from headrace.backends.stores.mysql_history import _statements
 from headrace.backends.stores.mysql_text import Room, chunks_of, inserts, literal, packets, placed
 from headrace.backends.stores.mysql_url import place_of_url
+from headrace.contracts.store import Flush
 from headrace.core.errors import Fenced, HistoryConflict, StoreError, StoreUnavailable
+from headrace.core.ids import Epoch, NodeId
 from headrace.testing.store_conformance.stage import Stage, event, new_run, run_id, scenario, update
 
 R1 = run_id(1)
@@ -146,6 +149,50 @@ class TestManyPackets:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert [seq for seq, _ in await other.history(R1)] == [1]
+
+
+def test_runs_of_one_flush_that_differ_in_every_column(harness: MysqlHarness) -> None:
+    """A column that one run leaves open and another fills belongs to its run alone; equal values are not mixed up."""
+    full: dict[str, Any] = {
+        "ended_at": 1.0,
+        "trigger": "1",
+        "parent": "True",
+        "error": "None",
+        "tasks_total": 1,
+        "tasks_done": 1,
+        "tasks_failed": 1,
+        "wake_at": 1.5,
+        "key": "1.0",
+        "tags": {"n": "1"},
+        "params": {"n": 1.0, "flag": True},
+        "attributes": {"n": 1},
+    }
+
+    async def work() -> None:
+        stage = Stage(harness)
+        node = await stage.node()
+        rows = [new_run(number, created_at=1.0, last_seq=1, owner=node.name) for number in range(1, len(full) + 3)]
+        rows = [rows[0], rows[1]] + [
+            msgspec.structs.replace(row, **{name: value})
+            for row, (name, value) in zip(rows[2:], full.items(), strict=True)
+        ]
+        rows[1] = msgspec.structs.replace(rows[1], **full)
+        await node.commit([event(row.run_id, 1) for row in rows], new_runs=rows)
+        for row in rows:
+            found = await node.store.run(row.run_id)
+            assert found is not None
+            assert msgspec.structs.replace(found, live=False) == row
+        await stage.close()
+
+    asyncio.run(work())
+
+
+def test_columns_without_values_are_not_sent() -> None:
+    flush = Flush(NodeId("n"), Epoch(1), [], [new_run(1), new_run(2, parent="p")], [], [])
+    text = b";".join(_statements(flush, flush.events, flush.new_runs, Room(1 << 20, 1 << 20)))
+    assert b"parent" in text
+    assert b"ended_at" not in text
+    assert text.count(b"NULL") == 1
 
 
 @pytest.mark.parametrize("text", [ODD.replace("\0", ""), "\0", "trailing ", "Case"])

@@ -17,6 +17,7 @@ from headrace.backends.stores import mysql_connections
 from headrace.backends.stores.mysql_connections import connect
 from headrace.backends.stores.mysql_text import placed
 from headrace.backends.stores.mysql_url import place_of_url
+from headrace.contracts.ready import Offer, Result
 from headrace.core.errors import Fenced
 from headrace.testing.store_conformance.stage import Stage, event, new_run, run_id, scenario, update
 
@@ -25,16 +26,23 @@ R1, R2, R3 = run_id(1), run_id(2), run_id(3)
 
 
 @asynccontextmanager
-async def holding(harness: MysqlHarness, run: str) -> AsyncIterator[None]:
-    """Somebody has locked a run's row, as a post does for a moment."""
+async def changing(harness: MysqlHarness, text: str, *values: str | float) -> AsyncIterator[None]:
+    """Somebody's transaction has done this and is about to commit."""
     db = await connect(place_of_url(harness.url))
     try:
         await db.run(b"START TRANSACTION")
-        await db.run(placed("SELECT 1 FROM runs WHERE run_id = ? FOR UPDATE", (run,)))
+        await db.run(placed(text, values))
         yield
     finally:
         await db.run(b"COMMIT")
         await db.close()
+
+
+@asynccontextmanager
+async def holding(harness: MysqlHarness, run: str) -> AsyncIterator[None]:
+    """Somebody has locked a run's row, as a post does for a moment."""
+    async with changing(harness, "SELECT 1 FROM runs WHERE run_id = ? FOR UPDATE", run):
+        yield
 
 
 class TestLocks:
@@ -112,6 +120,30 @@ class TestLocks:
             await harness.until_blocked("FROM runs WHERE run_id")
         await asyncio.gather(post, park)
         assert await node.claim() == [R1, R2]
+
+    @scenario
+    async def test_an_outcome_waits_for_whoever_changes_its_run_or_its_offer(self, stage: Stage) -> None:
+        """It then goes by what they have done: a run that was parked is woken, a claim that was given back is refused."""
+        harness: MysqlHarness = stage._harness  # type: ignore[assignment]
+        owner, worker = await stage.node("a"), await stage.node("b")
+        for number in (1, 2):
+            await owner.start(new_run(number))
+        offers = [Offer(key=f"{run}/t/1", queue="q", call=b"{}") for run in (R1, R2)]
+        await owner.store.offer(owner.name, owner.epoch, offers)
+        claims = await worker.store.claim_attempts(worker.name, worker.epoch, ["q"], {}, {"": 2})
+        first, second = ([Result(one.key, one.delivery, {})] for one in claims)
+
+        async with changing(harness, "UPDATE runs SET owner = NULL, wake_at = 4e9 WHERE run_id = ?", R1):
+            task = asyncio.create_task(worker.store.complete(worker.name, worker.epoch, first))
+            await harness.until_blocked("COUNT(runs.wake_at)")
+        assert await task == [""]
+        assert await owner.claim() == [R1]
+
+        async with changing(harness, "UPDATE ready SET worker = NULL WHERE `key` = ?", offers[1].key):
+            task = asyncio.create_task(worker.store.complete(worker.name, worker.epoch, second))
+            await harness.until_blocked("COUNT(ready.delivery)")
+        assert await task == [None]
+        assert [message.run_id for message in await owner.store.inbox([R1, R2], owner.name)] == [R1]
 
     @scenario
     async def test_a_wrong_clock_of_a_node_changes_nothing(self, stage: Stage) -> None:

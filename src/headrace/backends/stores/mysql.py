@@ -304,8 +304,9 @@ class MysqlStore:
         """See the contract. Not tried again if the connection breaks: the outcomes may have been stored."""
         if not results:
             return []
-        found = await self._procedure("complete_1", node, epoch, Json(ready.result_rows(results)))
-        return ready.bells_of(found[0][0])
+        found = await self._procedure("complete_2", node, epoch, Json(ready.result_rows(results)))
+        bells: dict[int, str] = {place: bell.decode() for place, bell in found}
+        return [bells.get(place) for place in range(len(results))]
 
     async def give_back(self, node: NodeId, epoch: Epoch, claims: Sequence[Beat]) -> None:
         """See the contract."""

@@ -1,4 +1,5 @@
-"""Attempts on offer in MySQL: arguments and answers of the procedures in ``mysql_migrations/0003_ready.sql``."""
+"""Attempts on offer in MySQL: arguments and answers of the procedures in ``mysql_migrations/0003_ready.sql`` and
+``0005_ready_sets.sql``."""
 
 from __future__ import annotations
 
@@ -67,8 +68,14 @@ def beat_rows(beats: Sequence[Beat]) -> list[dict[str, Any]]:
 
 
 def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """What ``complete_1`` takes."""
-    return [_outcome_row(one.key, one.delivery, one.outcome) for one in results]
+    """What ``complete_2`` takes: runs in order, as everybody locks them; the place of each among ``results``."""
+    first: dict[tuple[str, int], int] = {}
+    for place, one in enumerate(results):
+        first.setdefault((one.key, one.delivery), place)
+    rows = [
+        {"n": place, **_outcome_row(key, delivery, results[place].outcome)} for (key, delivery), place in first.items()
+    ]
+    return sorted(rows, key=lambda row: (row["r"], row["k"]))
 
 
 def lost_rows(lost: Sequence[tuple[bytes, int, bytes]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ backslash escapes and UTF-8, which :mod:`.mysql_connections` sees to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -64,8 +64,15 @@ class Room(msgspec.Struct, frozen=True):
     server_bytes_max: int
 
 
-def inserts(head: str, rows: Iterable[Sequence[Value]], tail: str, packet: Room) -> Iterator[bytes]:
-    """``INSERT`` statements for rows, as few as there are packets to fill.
+def inserts(
+    head: str,
+    rows: Iterable[Sequence[Value]],
+    tail: str,
+    packet: Room,
+    write: Callable[[Value], bytes] = literal,
+) -> Iterator[bytes]:
+    """``INSERT`` statements for rows, as few as there are packets to fill. ``write``: :func:`literal`, or one that
+    remembers, for rows that are much alike.
 
     Raises :class:`StoreError` for a row that alone is more than the server takes.
     """
@@ -75,7 +82,7 @@ def inserts(head: str, rows: Iterable[Sequence[Value]], tail: str, packet: Room)
     parts: list[bytes] = []
     size = 0
     for row in rows:
-        part = b"(" + b",".join(map(literal, row)) + b")"
+        part = b"(" + b",".join(map(write, row)) + b")"
         if len(part) + around > packet.server_bytes_max:
             raise StoreError(
                 f"a value of {len(part):,} bytes is more than the database takes at once"

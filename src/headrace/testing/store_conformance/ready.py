@@ -214,9 +214,11 @@ class ReadyConformance:
         claims = await claim(worker)
         results = [Result(one.key, one.delivery, outcome()) for one in reversed(claims)]
         results.insert(1, Result("nothing/t/1", 1, outcome()))
+        results += [results[0], msgspec.structs.replace(results[2], delivery=2)]
         answers = await worker.store.complete(worker.name, worker.epoch, results)
-        assert answers == ["owner-bell", None, "owner-bell", "owner-bell"]
+        assert answers == ["owner-bell", None, "owner-bell", "owner-bell", None, None]
         assert len(await owner.store.inbox(None, owner.name)) == 3
+        assert await owner.store.queues() == []
 
     @scenario
     async def test_an_outcome_wakes_a_parked_run(self, stage: Stage) -> None:
@@ -228,6 +230,35 @@ class ReadyConformance:
         assert await complete(worker, one) == ""
         assert await owner.store.waiting_runs() == [run_id(1)]
         assert await owner.claim() == [run_id(1)]
+
+    @scenario
+    async def test_an_owner_that_may_be_dead_is_not_rung_for(self, stage: Stage) -> None:
+        owner = await stage.node("owner", bell="owner-bell", lease_seconds=1.0)
+        await owner.start(new_run(1))
+        await offer(owner, an_offer())
+        worker = await stage.node("worker")
+        (one,) = await claim(worker)
+        await stage.advance(1.5)
+        assert await complete(worker, one) == ""
+        assert len(await worker.store.inbox([run_id(1)], worker.name)) == 1
+
+    @scenario
+    async def test_a_refused_outcome_wakes_nobody(self, stage: Stage) -> None:
+        """Nor does it cost the offer, or help another outcome of the same batch."""
+        owner, worker = await cast(stage)
+        await owner.start(new_run(2))
+        await owner.start(new_run(3))
+        await offer(owner, *(an_offer(run=run_id(number)) for number in (1, 2, 3)))
+        one, two, three = await claim(worker)
+        await owner.finish(run_id(3))
+        for number in (1, 2):
+            await owner.park(run_id(number), wake_at=4e9)
+        late = msgspec.structs.replace(two, delivery=2)
+        results = [Result(found.key, found.delivery, outcome()) for found in (late, three, one)]
+        assert await worker.store.complete(worker.name, worker.epoch, results) == [None, None, ""]
+        assert await owner.store.waiting_runs() == [run_id(1)]
+        assert await owner.claim() == [run_id(1)]
+        assert [found.key for found in await worker.store.held(worker.name, worker.epoch)] == [two.key]
 
     @scenario
     async def test_offers_of_ended_runs_are_not_claimed_and_their_outcomes_refused(self, stage: Stage) -> None:
