@@ -154,6 +154,40 @@ class ReadyConformance:
         assert sorted(one.key.split("/")[1] for one in taken) == ["a", "b"]
 
     @scenario
+    async def test_an_offer_is_left_to_those_it_prefers_until_its_time_is_over(self, stage: Stage) -> None:
+        owner, worker = await cast(stage)
+        await offer(
+            owner,
+            an_offer("a", prefer={"zone": "a", "disk": "ssd"}, prefer_seconds=3600),
+            an_offer("b", prefer={"zone": "b"}, prefer_seconds=0.3),
+            an_offer("c"),
+            an_offer("d", prefer={"zone": "d"}, prefer_seconds=3600, labels={"disk": "ssd"}, priority=1),
+        )
+        assert [one.key.split("/")[1] for one in await claim(worker)] == ["c"]
+        assert await claim(worker, zone="a") == []
+        assert await claim(worker, zone="d") == [], "what is preferred replaces nothing that is needed"
+        await stage.advance(0.4)
+        assert [one.key.split("/")[1] for one in await claim(worker)] == ["b"]
+        taken = await claim(worker, zone="a", disk="ssd", more="x")
+        assert [one.key.split("/")[1] for one in taken] == ["a"]
+        assert [one.key.split("/")[1] for one in await claim(worker, zone="d", disk="ssd")] == ["d"]
+
+    @scenario
+    async def test_a_claim_ends_the_preference(self, stage: Stage) -> None:
+        owner, worker = await cast(stage)
+        other = await stage.node("other")
+        prefer = {"zone": "a"}
+        await offer(owner, an_offer("a", prefer=prefer, prefer_seconds=3600))
+        (one,) = await claim(worker, zone="a")
+        await worker.store.give_back(worker.name, worker.epoch, [Beat(one.key, one.delivery)])
+        assert [again.key for again in await claim(other)] == [one.key], "given back, it is for everybody"
+        await offer(owner, an_offer("b", prefer=prefer, prefer_seconds=3600))
+        (two,) = await claim(worker, zone="a")
+        await stage.node("worker")  # joins anew: its claims are lost
+        await owner.store.requeue_lost()
+        assert [again.key for again in await claim(other)] == [two.key], "lost, it is for everybody"
+
+    @scenario
     async def test_many_claimers_take_each_offer_once(self, stage: Stage) -> None:
         owner, _ = await cast(stage)
         workers = [await stage.node(f"w{number}") for number in range(4)]
