@@ -85,6 +85,11 @@ class CodeNode(msgspec.Struct, gc=False):
         """The call's bounds."""
         return self.base.timeouts
 
+    @property
+    def prefers(self) -> bool:
+        """True when it matters where the call is carried out."""
+        return self.base.prefers
+
 
 class Command(msgspec.Struct, gc=False):
     """Something code asked for that needs an event. ``key`` is what must agree with history; ``make`` gives the event."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, get_type_hi
 import msgspec
 
 from headrace.authoring.builder import Dag
-from headrace.authoring.convert import to_retries, to_timeouts
+from headrace.authoring.convert import to_duration, to_labels, to_retries, to_timeouts
 from headrace.authoring.tasks import TaskFunction, call_listener, script_file
 from headrace.contracts.converters import from_plain
 from headrace.contracts.interceptor import Interceptors
@@ -358,6 +358,7 @@ def base_spec(task: TaskFunction[..., Any]) -> core.TaskSpec:
     options = task.defaults
     retries = to_retries(options.get("retries"), core.NO_RETRY) if options.get("retries") is not None else None
     timeouts = to_timeouts(options.get("timeout"), core.NO_TIMEOUTS) if options.get("timeout") is not None else None
+    prefer_for = options.get("prefer_for")
     return core.TaskSpec(
         id=task.name,
         kind="python",
@@ -368,6 +369,9 @@ def base_spec(task: TaskFunction[..., Any]) -> core.TaskSpec:
         priority=options.get("priority", 0),
         queue=options.get("queue", core.QUEUE_DEFAULT),
         needs_labels=dict(options.get("needs_labels", {})),
+        sticky=options.get("sticky", False),
+        prefer_labels=to_labels(options.get("prefer_labels", {})),
+        prefer_for=None if prefer_for is None else to_duration(prefer_for),
         at_most_once=options.get("at_most_once", False),
     )
 
