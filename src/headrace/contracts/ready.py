@@ -209,7 +209,11 @@ class Ready(Protocol):
         """Offer again what lost claimers had. An ``at_most_once`` attempt, and one that was lost
         :data:`DELIVERIES_MAX` times, gets the outcome ``lost`` instead. Removes waiting offers of ended runs. Returns
         how many were offered again, and the bells of owners who have outcomes to read. Leases are judged by
-        :meth:`Leases.expire_lost` alone; call that first."""
+        :meth:`Leases.expire_lost` alone; call that first.
+
+        Takes no term, because it decides nothing: a claim is lost once its epoch is over, which the same transaction
+        looks up, and an epoch that is over never comes back. So anybody may call this at any time, a former leader that
+        wakes up too; claims of living claimers stay, and each lost one is offered again once."""
         ...
 
     async def withdraw(

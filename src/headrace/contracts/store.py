@@ -219,7 +219,10 @@ class Leases(Protocol):
         """Take the lease of every node whose lease has ended (or whose process is known to be dead): raises its epoch,
         makes its runs unowned and its locks free, in one transaction. Returns the nodes that were lost.
 
-        With a ``term``, the same transaction checks it: raises :class:`NotLeader` if a higher one was given."""
+        With a ``term``, the same transaction checks it: raises :class:`NotLeader` if a higher one was given. A leader
+        hands its own in: of its duties none is to be done by two. Without one the call is as safe, for anybody at any
+        time, however late: what it does follows from the leases and the store's clock alone, and each loss is reported
+        to one caller, who tells the others."""
         ...
 
     async def claim(

@@ -297,6 +297,26 @@ class ReadyConformance:
         assert await complete(other, again) == "owner-bell"
 
     @scenario
+    async def test_anybody_may_look_for_lost_claims_at_any_time(self, stage: Stage) -> None:
+        """A former leader, somebody who never joined, many at once: claims of the living stay, lost ones go out once."""
+        owner, alive = await cast(stage)
+        gone, other = await stage.node("gone", lease_seconds=1.0), await stage.store()
+        await offer(owner, *(an_offer("t", item=number) for number in range(40)))
+        kept = await claim(alive, room={"thread": 20})
+        assert len(await claim(gone)) == 20
+        assert await other.requeue_lost() == (0, [])
+        await stage.advance(1.5)
+        await other.expire_lost()
+        looks = await asyncio.gather(*(store.requeue_lost() for store in (owner.store, alive.store, other) * 2))
+        assert sum(again for again, _ in looks) == 20
+        taken = await claim(alive)
+        assert [one.delivery for one in taken] == [2] * 20
+        assert await other.requeue_lost() == (0, [])
+        for one in (*kept, *taken):
+            item = int(one.key.partition("[")[2].partition("]")[0])
+            assert await complete(alive, one, item=item) == "owner-bell"
+
+    @scenario
     async def test_claims_end_when_the_claimer_leaves_or_joins_anew(self, stage: Stage) -> None:
         owner, worker = await cast(stage)
         await offer(owner, an_offer(), an_offer("u"))
