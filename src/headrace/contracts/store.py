@@ -22,6 +22,11 @@ from headrace.contracts.ready import Ready
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 from headrace.core.where import Where
 
+BACK_SECONDS = 0.5
+"""While the store is out of reach, nobody who needs it pauses for longer than this between two tries: a node is back at
+work so soon after the store is. That an orphaned run goes on within the lease and two seconds, counted from the return
+of the store if that is later, rests on it (docs/explanation/guarantees.md)."""
+
 
 class RunRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The projection of one run: what lists show. Written with the events it follows from.

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.contracts.locks import LEADER
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import HeadraceError, NotLeader
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Watchdog:
         self._is_alone = True
         self._counted_at = float("-inf")
         self._requeued_at = float("-inf")
+        self._has_failed = False
+        """The last look: whoever has the answer may be back at any moment."""
 
     def wake(self) -> None:
         """The leader has gone, or somebody has joined: look now."""
@@ -72,6 +75,8 @@ class Watchdog:
 
     def _pause(self) -> float:
         options, leader = self._node.options, self._node.leader
+        if self._has_failed:
+            return BACK_SECONDS
         pause = min(options.lease_seconds / LOOKS_PER_LEASE, max(LOOK_SECONDS_MAX, options.poll_seconds))
         if leader.term() is not None:
             return pause if self._is_alone else pause * COMPANY_SHARE
@@ -82,8 +87,10 @@ class Watchdog:
     async def try_look(self) -> None:
         """Look once; a keeper of locks that is out of reach keeps no node from working."""
         try:
+            self._has_failed = False
             await self.look()
         except HeadraceError as error:
+            self._has_failed = True
             logger.warning("looking for lost nodes failed", extra={"error": str(error)})
 
     async def look(self) -> list[NodeId]:
