@@ -61,8 +61,8 @@ from headrace.core.plan import Plan
 from headrace.core.spec import QUEUE_DEFAULT, AnySpec, CodeSpec, TaskSpec
 from headrace.core.validate import bounded_problems
 from headrace.durable.run import CodePlan
+from headrace.engine.away import AwayTask
 from headrace.engine.counts import metrics_of
-from headrace.engine.dispatcher import AwayTask
 from headrace.engine.intercepting import intercepted
 from headrace.engine.live import Binding
 from headrace.engine.node import Node

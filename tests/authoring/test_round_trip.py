@@ -95,6 +95,11 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
             timeouts=draw(_timeouts),
             executor=draw(st.sampled_from([None, "thread"])),
             priority=draw(st.integers(-5, 5)),
+            **(
+                {"sticky": True, "prefer_labels": {"zone": "a"}, "prefer_for": draw(st.none() | st.floats(0.001, 3600))}
+                if draw(st.booleans())
+                else {}
+            ),
             allow_failure=draw(st.booleans()),
             tags=tuple(draw(st.lists(_text, max_size=2))),
             description=draw(_text),
@@ -138,6 +143,9 @@ def test_the_builder_makes_the_same_from_the_same_parts(spec: WorkflowSpec) -> N
                 "max_parallel",
                 "executor",
                 "priority",
+                "sticky",
+                "prefer_labels",
+                "prefer_for",
                 "allow_failure",
                 "tags",
                 "description",

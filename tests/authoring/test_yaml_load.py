@@ -186,6 +186,10 @@ def test_everything_wrong_is_reported_in_the_order_of_the_text(kinds: Kinds) -> 
         ("tasks: {a: {run: x, with: [1]}}", "expected a mapping"),
         ("tasks: {a: {run: x, needs: [1]}}", "expected text"),
         ("tasks: {a: {run: x, priority: high}}", "expected a whole number"),
+        ("tasks: {a: {run: x, sticky: often}}", "expected true or false"),
+        ("tasks: {a: {run: x, prefer_labels: fast}}", "expected a mapping"),
+        ("tasks: {a: {run: x, sticky: true, prefer_for: soon}}", "expected a duration"),
+        ("tasks: {a: {run: x, prefer_for: 5s}}", "set sticky or prefer_labels"),
     ],
 )
 def test_one_thing_wrong(text: str, words: str, kinds: Kinds) -> None:

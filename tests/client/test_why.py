@@ -48,6 +48,9 @@ async def flaky() -> None:
 with dag("spread") as spread:
     after(far())
 
+with dag("choosy") as choosy:
+    far.options(needs_labels={}, sticky=True, prefer_labels={"zone": "a"}, prefer_for="1h")()
+
 with dag("flaky") as again:
     flaky()
 
@@ -84,6 +87,29 @@ def test_a_queue_that_nobody_serves_is_stuck_until_somebody_does(tmp_path: Path)
                 assert await hr.why(run.id) == []
 
     play(test)
+
+
+def test_what_waits_for_a_preferred_process_says_so(tmp_path: Path) -> None:
+    async def test() -> None:
+        url = f"sqlite:///{tmp_path}/x.db"
+        async with (
+            Headrace(url, node="owner", workflows=[choosy]) as hr,
+            Headrace(url, node="full", adopt=False, pull=True, queues=["gpu"], labels={"zone": "a"}) as full,
+        ):
+            full._node.planner.gatekeeper.open = False
+            run = await hr.run(choosy)
+            [reason] = await until(lambda: waits(hr, run.id))
+            assert reason.why == (
+                "attempt 1 waits in queue gpu for a slot of full; for 1h it prefers the process of the task before it, "
+                "then zone=a"
+            )
+            await run.cancel()
+
+    play(test)
+
+
+async def waits(hr: Headrace, run_id: str) -> list[Reason]:
+    return [reason for reason in await hr.why(run_id) if "waits in queue" in reason.why]
 
 
 async def stuck(hr: Headrace, run_id: str) -> list[Reason]:

@@ -66,6 +66,8 @@ class Cluster:
         self.places = [Place(number) for number in range(PLACES)]
         self.killed: list[tuple[str, float]] = []
         """Nodes that died, and when."""
+        self.disturbed: list[float] = []
+        """When nodes died or were suspended, and when servers were back: from then on everything has its time again."""
         self.clocks = [0.0] * PLACES
         """By how many seconds each place's clock is wrong."""
         self.work_seconds = 0.02
@@ -131,6 +133,7 @@ class Cluster:
         if place.process is not None:
             if place.process.poll() is None:
                 self.killed.append((place.name, time.time()))
+                self.disturbed.append(self.killed[-1][1])
             place.process.kill()
             place.process.wait(30)
             if place.process.stdout is not None:
@@ -140,6 +143,7 @@ class Cluster:
     def suspend(self, place: Place) -> None:
         assert place.process is not None
         place.suspended = True
+        self.disturbed.append(time.time())
         place.process.send_signal(signal.SIGSTOP)
 
     def wake(self, place: Place) -> None:

@@ -89,6 +89,7 @@ class Disturber:
             self._cluster.server.crash()
             time.sleep(away)
             self._cluster.server.start()
+            self._cluster.disturbed.append(time.time())
 
     async def cut(self, network: Network, mean_seconds: float = 0.5) -> None:
         """The connection of whoever asks next, in the middle of its transaction."""
@@ -108,6 +109,7 @@ class Disturber:
                 nats.crash()
                 await self._pause(chance, 1.0)
                 nats.start()
+                self._cluster.disturbed.append(time.time())
                 self.done["broker crashed"] += 1
         finally:
             nats.start()

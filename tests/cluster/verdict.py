@@ -1,5 +1,6 @@
 """What must be true of a cluster once all its runs have ended, judged from the database and from what tasks noted."""
 
+import bisect
 import json
 from collections import Counter, defaultdict
 
@@ -33,7 +34,8 @@ class Verdict:
         self.repeated = 0
         """Attempts that were begun more than once, as a process died (or was fenced) before their outcome was durable."""
         self.takeovers: list[float] = []
-        """Seconds from the death of a node to the next event of a run it owned."""
+        """Seconds until the next event of a run whose node had died: from its death or, if that was later, from the last
+        time before that event at which a node died or was suspended, or a server came back."""
         self.fenced = 0
 
     def _rows(self, text: str) -> list[list]:
@@ -112,8 +114,13 @@ class Verdict:
 
     def _takeovers(self) -> None:
         died = dict(self._cluster.killed)
-        waits = [at - died[before] for before, at in self._rows(TAKEN_OVER) if before in died]
-        self.takeovers = sorted(wait for wait in waits if wait > 0)  # one that was fenced before had lost its runs
+        disturbed = sorted(self._cluster.disturbed)
+        taken = [(died[before], at) for before, at in self._rows(TAKEN_OVER) if before in died]
+        self.takeovers = sorted(
+            at - disturbed[bisect.bisect(disturbed, at) - 1]
+            for died_at, at in taken
+            if at > died_at  # one that was fenced before had lost its runs
+        )
 
     def __str__(self) -> str:
         kinds = Counter(self.runs.values())

@@ -58,6 +58,23 @@ def test_plain_and_asynchronous_functions_are_awaited_alike(tmp_path: Path) -> N
     play(test)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sticky": "yes"}, "sticky is True or False"),
+        ({"prefer_labels": "fast"}, "prefer_labels are names and values"),
+        ({"prefer_labels": {"headrace.node": "w1"}}, "use sticky"),
+        ({"sticky": True, "prefer_for": "soon"}, "expected a duration"),
+        ({"sticky": True, "prefer_for": "2h"}, "at most 3600 s"),
+    ],
+)
+def test_a_preference_that_cannot_be_meant_is_refused_where_it_is_written(options: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        task(**options)
+    with pytest.raises((TypeError, ValueError), match=words):
+        add.options(**options)
+
+
 def test_options_in_a_loop_are_bounded_and_bound_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows, "KNOWN_TASKS_MAX", 10)
     codes: list[Code] = []

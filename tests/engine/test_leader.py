@@ -15,6 +15,7 @@ from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.backends.stores.memory_named_locks import NamedLocks
 from headrace.contracts.locks import LEADER, LockClaim, LockRenewal, LockRow, LockTurn
 from headrace.core.ids import Epoch, NodeId
+from headrace.engine import forker
 from headrace.engine.node import Node
 from headrace.engine.options import NodeOptions
 from headrace.testing.virtual_time import VirtualTime
@@ -121,6 +122,36 @@ def test_the_leader_finds_a_lost_node_and_everybody_takes_its_runs_over(tmp_path
             assert await follower.watchdog.look() == []
             assert await leader.watchdog.look() == [dying.id]
             assert (await final(follower, live.run_id)).state == "succeeded"
+
+    play(test())
+
+
+@pytest.mark.parametrize("command", ["cancel", "reset"])
+def test_a_command_to_a_run_of_a_lost_node_frees_its_other_runs_too(tmp_path: Path, command: str) -> None:
+    """The leader finds nobody lost any more, and nobody looks by himself for an hour."""
+
+    async def test() -> None:
+        async with memory_rig(tmp_path) as rig:
+
+            async def forever(attempt: Any) -> None:
+                await asyncio.Event().wait()
+
+            patient = {"lease_seconds": 1e6, "poll_seconds": 3600.0}
+            leader, follower = await rig.node(**patient), await rig.node(**patient, live_runs_max=0)
+            work = Work(a=forever)
+            dying = await rig.node(work, lease_seconds=600.0)
+            one, two = await start(dying, graph(a=None)), await start(dying, graph(a=None))
+            await until(lambda: work.begun["a"] == 2)
+            await dying.journal.drained()
+            rig.clock.offset += 1000
+            if command == "cancel":
+                await follower.commander.send(one.run_id, "cancel", {})
+            else:
+                held, is_claimed = await forker._hold(follower, one.run_id)
+                assert held is not None and is_claimed
+            assert (await final(leader, two.run_id)).state == "succeeded"
+            assert follower.counts.nodes_lost == 1
+            assert await leader.watchdog.look() == []
 
     play(test())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from headrace import Headrace, RunCancelled, RunFailed
@@ -17,7 +19,7 @@ pytest.register_assert_rewrite("headrace.testing.server_conformance")
 from postgres_server import PostgresServer  # noqa: E402
 
 from headrace.server.listener import Listener  # noqa: E402
-from headrace.testing.server_conformance import QUEUE, ServerConformance  # noqa: E402
+from headrace.testing.server_conformance import QUEUE, ServerConformance, Worker, result  # noqa: E402
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -76,6 +78,28 @@ async def place(store: str, folder: Path) -> AsyncGenerator[HeadracePlace, None]
         yield made
     finally:
         await made.close()
+
+
+def test_a_sticky_task_is_left_to_the_worker_that_carried_out_the_task_before_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with place(f"sqlite:///{tmp_path}/x.db", tmp_path) as there, httpx.AsyncClient(trust_env=False) as client:
+            one, two = [await Worker(there, client).join(name) for name in ("one", "two")]
+            file = tmp_path / "sticky.yaml"
+            file.write_text(
+                f"tasks:\n  a: {{run: 'true', queue: {QUEUE}}}\n"
+                f"  b: {{run: 'true', queue: {QUEUE}, needs: a, sticky: true, prefer_for: 1h}}\n"
+            )
+            run = await there.hr.run(str(file))
+            (claim,) = await one.claim()
+            assert await one.complete(result(claim)) == ["recorded"]
+            while [row.waiting for row in await there.hr.queues()] != [1]:
+                await asyncio.sleep(0.01)
+            assert await two.claim(wait=0) == []
+            (claim,) = await one.claim(wait=0)
+            assert await one.complete(result(claim)) == ["recorded"]
+            await run.result()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 class TestOnSqlite(ServerConformance):

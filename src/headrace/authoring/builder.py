@@ -33,6 +33,15 @@ from headrace.core.spec import NO_RETRY, NO_TIMEOUTS, ParamSpec, RetryPolicy, Ta
 from headrace.core.suggest import did_you_mean
 from headrace.core.validate import validate
 
+_READ: dict[str, Callable[[object], Any]] = {
+    "max_items": convert.to_max_items,
+    "needs_labels": convert.to_labels,
+    "sticky": convert.to_bool,
+    "prefer_labels": convert.to_labels,
+    "prefer_for": convert.to_duration,
+}
+"""Options that are read by themselves."""
+
 _DEFAULTS = ("retries", "timeout", "executor", "max_parallel")
 
 
@@ -279,7 +288,6 @@ class Dag:
             fields["tags"] = _read("tags", convert.to_texts, given["tags"])
         for name in (
             "max_parallel",
-            "max_items",
             "executor",
             "priority",
             "queue",
@@ -289,10 +297,11 @@ class Dag:
         ):
             if name in given:
                 fields[name] = given[name]
-        if "needs_labels" in given:
-            fields["needs_labels"] = _read("needs_labels", convert.to_labels, given["needs_labels"])
-        if "max_items" in fields:
-            fields["max_items"] = _read("max_items", convert.to_max_items, fields["max_items"])
+        if given.get("prefer_for", 0) is None:
+            del given["prefer_for"]
+        for name, read in _READ.items():
+            if name in given:
+                fields[name] = _read(name, read, given[name])
         if kind == "python" and self._executor is not None:
             fields.setdefault("executor", self._executor)
         if is_mapped and self._map_parallel is not None:

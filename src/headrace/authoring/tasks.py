@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
-from headrace.core.spec import RetryPolicy, Timeouts, TriggerRule
+from headrace.core.durations import parse_duration
+from headrace.core.spec import LABELS_RESERVED, PREFER_SECONDS_MAX, RetryPolicy, Timeouts, TriggerRule
 from headrace.core.suggest import did_you_mean
 
 P = ParamSpec("P")
@@ -41,6 +42,9 @@ class NodeOptions(TypedDict, total=False):
     priority: int
     queue: str
     needs_labels: Mapping[str, str]
+    sticky: bool
+    prefer_labels: Mapping[str, str]
+    prefer_for: Duration | None
     at_most_once: bool
     allow_failure: bool
     tags: str | Sequence[str]
@@ -156,7 +160,22 @@ def checked_options(options: Options) -> Options:
     on_cancel = options.get("on_cancel", "try")
     if on_cancel not in get_args(OnCancel):
         raise TypeError(f"on_cancel is one of {', '.join(get_args(OnCancel))}, not {on_cancel!r}")
+    _check_preferences(options)
     return options
+
+
+def _check_preferences(options: Mapping[str, Any]) -> None:
+    """Calls from workflow code are checked nowhere else."""
+    if not isinstance(options.get("sticky", False), bool):
+        raise TypeError(f"sticky is True or False, not {options['sticky']!r}")
+    labels, seconds = options.get("prefer_labels", {}), options.get("prefer_for")
+    if not isinstance(labels, Mapping):
+        raise TypeError(f'prefer_labels are names and values, as in {{"zone": "a"}}, not {labels!r}')
+    for name in cast("Mapping[str, Any]", labels):
+        if str(name).startswith(LABELS_RESERVED):
+            raise ValueError(f"prefer_labels: labels that begin with {LABELS_RESERVED} are Headrace's own: use sticky")
+    if seconds is not None and not 0 < parse_duration(seconds) <= PREFER_SECONDS_MAX:
+        raise ValueError(f"prefer_for must be more than 0 s and at most {PREFER_SECONDS_MAX:g} s, not {seconds!r}")
 
 
 @overload

@@ -13,11 +13,14 @@ import msgspec
 
 from headrace.contracts.ready import Standing
 from headrace.contracts.store import NodeRow, RunRow
+from headrace.core.durations import format_duration
 from headrace.core.ids import attempt_key
 from headrace.core.run import TaskUnit, Unit
+from headrace.core.spec import TaskSpec
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.durable.run import CodeRun
 from headrace.engine.performer import NEVER
+from headrace.engine.preferences import prefer_seconds
 
 REASONS_MAX = 100
 """Reasons given for one run; the rest of a very wide one is the same again."""
@@ -139,9 +142,8 @@ def _on_offer(unit: Unit, attempt: int, nodes: Sequence[NodeRow]) -> Reason:
         and labels.items() <= node.info.get("labels", {}).items()
     ]
     if served:
-        return Reason(
-            subject=unit.name, why=f"attempt {attempt} waits in {wanted} for a slot of {', '.join(served[:3])}"
-        )
+        why = f"attempt {attempt} waits in {wanted} for a slot of {', '.join(served[:3])}{_preference(unit.node.spec)}"
+        return Reason(subject=unit.name, why=why)
     options = "".join(f" --label {name}={value}" for name, value in labels.items())
     return Reason(
         subject=unit.name,
@@ -149,6 +151,14 @@ def _on_offer(unit: Unit, attempt: int, nodes: Sequence[NodeRow]) -> Reason:
         stuck=True,
         hint=f"headrace worker --queue {queue}{options}",
     )
+
+
+def _preference(spec: TaskSpec) -> str:
+    """What a task prefers, in words."""
+    wishes = ["the process of the task before it"] if spec.sticky else []
+    if spec.prefer_labels:
+        wishes.append(f"{', '.join(f'{name}={value}' for name, value in spec.prefer_labels.items())}")
+    return f"; for {format_duration(prefer_seconds(spec))} it prefers {', then '.join(wishes)}" if wishes else ""
 
 
 def _of_code(run: CodeRun) -> list[Reason]:

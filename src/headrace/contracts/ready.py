@@ -18,7 +18,7 @@ import msgspec
 
 from headrace.core.events import Failure
 from headrace.core.ids import Epoch, NodeId, RunId
-from headrace.core.spec import TaskSpec
+from headrace.core.spec import NODE_LABEL, TaskSpec
 
 DELIVERIES_MAX = 3
 """Claims of one attempt that may be lost; after that it has failed: something in it kills its process."""
@@ -31,7 +31,8 @@ the outcome of an attempt is on its way."""
 class Offer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An attempt for others. ``key`` is :func:`headrace.core.ids.attempt_key`, which begins with the run's id. ``call``
     is a :class:`Call` as JSON. ``labels``: what a claimer must have, all of it. ``executor``: which slots it will take
-    there, '' if that is not known here."""
+    there, '' if that is not known here. ``prefer``: labels of those who may claim it at once; all others wait
+    ``prefer_seconds`` from the offer on, by the database's clock. None: it is for everybody at once."""
 
     key: str
     queue: str
@@ -40,6 +41,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     priority: int = 0
     at_most_once: bool = False
+    prefer: dict[str, str] | None = None
+    prefer_seconds: float = 0.0
 
     @property
     def run_id(self) -> RunId:
@@ -136,6 +139,11 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     stored: bool = False
 
 
+def labels_of(node: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """A claimer's labels as offers are compared with them: its own, and :data:`NODE_LABEL`, which every claimer has."""
+    return {**labels, NODE_LABEL: node}
+
+
 def run_of(key: str) -> RunId:
     """The run of an attempt's key."""
     return RunId(key.partition("/")[0])
@@ -170,8 +178,9 @@ class Ready(Protocol):
         self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
     ) -> list[Claim]:
         """Take waiting offers of those queues whose labels are all among ``labels``, at most ``room[executor]`` of each
-        executor, higher priority first, then the older one. Each offer goes to one claimer; none of a run that has
-        ended. Durable on return."""
+        executor, higher priority first, then the older one. Offers that prefer others are left to them until their time
+        is over, or until they were claimed once. Each offer goes to one claimer; none of a run that has ended. Durable
+        on return."""
         ...
 
     async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
@@ -200,7 +209,11 @@ class Ready(Protocol):
         """Offer again what lost claimers had. An ``at_most_once`` attempt, and one that was lost
         :data:`DELIVERIES_MAX` times, gets the outcome ``lost`` instead. Removes waiting offers of ended runs. Returns
         how many were offered again, and the bells of owners who have outcomes to read. Leases are judged by
-        :meth:`Leases.expire_lost` alone; call that first."""
+        :meth:`Leases.expire_lost` alone; call that first.
+
+        Takes no term, because it decides nothing: a claim is lost once its epoch is over, which the same transaction
+        looks up, and an epoch that is over never comes back. So anybody may call this at any time, a former leader that
+        wakes up too; claims of living claimers stay, and each lost one is offered again once."""
         ...
 
     async def withdraw(

@@ -22,6 +22,11 @@ from headrace.contracts.ready import Ready
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 from headrace.core.where import Where
 
+BACK_SECONDS = 0.5
+"""While the store is out of reach, nobody who needs it pauses for longer than this between two tries: a node is back at
+work so soon after the store is. That an orphaned run goes on within the lease and two seconds, counted from the return
+of the store if that is later, rests on it (docs/explanation/guarantees.md)."""
+
 
 class RunRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The projection of one run: what lists show. Written with the events it follows from.
@@ -219,7 +224,10 @@ class Leases(Protocol):
         """Take the lease of every node whose lease has ended (or whose process is known to be dead): raises its epoch,
         makes its runs unowned and its locks free, in one transaction. Returns the nodes that were lost.
 
-        With a ``term``, the same transaction checks it: raises :class:`NotLeader` if a higher one was given."""
+        With a ``term``, the same transaction checks it: raises :class:`NotLeader` if a higher one was given. A leader
+        hands its own in: of its duties none is to be done by two. Without one the call is as safe, for anybody at any
+        time, however late: what it does follows from the leases and the store's clock alone, and each loss is reported
+        to one caller, who tells the others."""
         ...
 
     async def claim(

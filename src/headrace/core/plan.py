@@ -28,6 +28,7 @@ class PlanNode:
         "index",
         "options",
         "plain",
+        "prefers",
         "retries",
         "rule",
         "spec",
@@ -53,6 +54,8 @@ class PlanNode:
         """True when the counts alone make it ready: neither a condition nor a list to evaluate."""
         self.plain = self.decides_by_counts and spec.trigger is TriggerRule.ALL_SUCCESS
         """The commonest kind: ready when all it needs has succeeded, with nothing to evaluate."""
+        self.prefers = spec.prefers
+        """True when it matters where it is carried out."""
         self.has_constant_call = False
         """Known to have no templates in its config and arguments, found when they were first rendered."""
         self._call: tuple[Compiled, Compiled] | None = None

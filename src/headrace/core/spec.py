@@ -18,6 +18,17 @@ MAP_ITEMS_MAX_DEFAULT = 100_000
 QUEUE_DEFAULT = "default"
 """The queue of tasks that name none; every node serves it unless told otherwise."""
 
+LABELS_RESERVED = "headrace."
+"""Begins the names of labels that Headrace gives."""
+
+NODE_LABEL = "headrace.node"
+"""The label that every node and worker has, with its name."""
+
+PREFER_SECONDS_DEFAULT = 5.0
+PREFER_SECONDS_MAX = 3600.0
+"""How long a task waits for a process that it prefers, unless it says otherwise and at most. The default is that of
+Temporal's sticky queues."""
+
 MAP_ITEMS_MAX_LIMIT = 10_000_000
 """The largest ``max_items`` that may be asked for."""
 
@@ -120,7 +131,9 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     ``kind`` names a task kind (``python``, ``run``, ``http`` or a plug-in); ``config`` holds that kind's own settings,
     checked against the kind's type before a run starts; strings in ``config`` and ``args`` are templates. ``needs``
     lists every upstream task: those named by hand plus those referred to by a template. Attempts run on nodes and
-    workers that serve ``queue`` and have all of ``needs_labels``.
+    workers that serve ``queue`` and have all of ``needs_labels``. Of those, the ones preferred are first the process
+    that carried out what came before (``sticky``), then those with all of ``prefer_labels``; the others are left out for
+    ``prefer_for`` seconds (default :data:`PREFER_SECONDS_DEFAULT`), if one that is preferred is up.
     """
 
     id: str
@@ -139,6 +152,9 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     priority: int = 0
     queue: str = QUEUE_DEFAULT
     needs_labels: dict[str, str] = {}
+    sticky: bool = False
+    prefer_labels: dict[str, str] = {}
+    prefer_for: float | None = None
     at_most_once: bool = False
     allow_failure: bool = False
     tags: tuple[str, ...] = ()
@@ -148,6 +164,11 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     def is_mapped(self) -> bool:
         """True when the task fans out over a list."""
         return self.map is not msgspec.UNSET
+
+    @property
+    def prefers(self) -> bool:
+        """True when it matters which of those who may run it does."""
+        return self.sticky or bool(self.prefer_labels)
 
 
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

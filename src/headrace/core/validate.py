@@ -25,9 +25,11 @@ from headrace.core.expressions import (
 )
 from headrace.core.params import spec_problems
 from headrace.core.spec import (
+    LABELS_RESERVED,
     MAP_ITEMS_MAX_LIMIT,
     NO_RETRY,
     NO_TIMEOUTS,
+    PREFER_SECONDS_MAX,
     QUEUE_DEFAULT,
     RetryPolicy,
     TaskSpec,
@@ -160,6 +162,9 @@ class _Checker:
             self.problem(path, f"{len(labels)} labels are asked for; the most is {LABELS_MAX}")
         for name, value in labels.items():
             self.name((*path, name), name, "label")
+            if name.startswith(LABELS_RESERVED):
+                hint = "give the nodes a label of your own, or use sticky"
+                self.problem((*path, name), f"labels that begin with {LABELS_RESERVED} are Headrace's own", hint)
             if not 1 <= len(value) <= NAME_CHARS_MAX or not value.isprintable():
                 self.problem(
                     (*path, name), f"{_cut(value)} is not a valid value of a label", "use short printable text"
@@ -213,8 +218,8 @@ class _Checker:
             self.problem((*path, "priority"), f"priority must be between -{PRIORITY_MAX:,} and {PRIORITY_MAX:,}")
         if task.queue != QUEUE_DEFAULT:
             self.name((*path, "queue"), task.queue, "queue name")
-        if task.needs_labels:
-            self.labels((*path, "needs_labels"), task.needs_labels)
+        if task.needs_labels or task.prefer_labels or task.prefer_for is not None:
+            self.routing(path, task)
         if task.is_mapped:
             self.map(path, task)
         if task.max_parallel is not None:
@@ -264,6 +269,22 @@ class _Checker:
     def timeouts(self, path: Path, timeouts: Timeouts) -> None:
         for field in ("attempt", "queue", "task", "heartbeat"):
             self.positive((*path, field), getattr(timeouts, field))
+
+    def routing(self, path: Path, task: TaskSpec) -> None:
+        self.labels((*path, "needs_labels"), task.needs_labels)
+        self.labels((*path, "prefer_labels"), task.prefer_labels)
+        path = (*path, "prefer_for")
+        if task.prefer_for is None:
+            return
+        if not task.prefers:
+            hint = "set sticky or prefer_labels, or remove prefer_for"
+            self.problem(
+                path, "prefer_for bounds the wait for a process that the task prefers, and it prefers none", hint
+            )
+        elif not 0 < task.prefer_for <= PREFER_SECONDS_MAX:
+            self.problem(
+                path, f"prefer_for must be more than 0 s and at most {PREFER_SECONDS_MAX:g} s", "5s is a good value"
+            )
 
     def map(self, path: Path, task: TaskSpec) -> None:
         items: Any = task.map

@@ -64,6 +64,8 @@ class CodeNode(msgspec.Struct, gc=False):
     place: object
     headers: dict[str, str] | None = None
     """Those of this call; None: the run's."""
+    prefers: bool = False
+    """True when it matters where the call is carried out."""
     _spec: TaskSpec | None = None
 
     call: ClassVar[Any] = CONSTANT_CALL

@@ -378,10 +378,12 @@ async def call_task(
     if retries is not None and task.defaults.get("retries") is None:
         base = msgspec.structs.replace(base, retries=retries)
     if intercepted is None:
-        node = CodeNode(step, known.index, base, base.timeouts, known.given(args, kwargs), place)
+        node = CodeNode(step, known.index, base, base.timeouts, known.given(args, kwargs), place, None, known.prefers)
     else:
         named = known.named(intercepted.args)
-        node = CodeNode(step, known.index, base, base.timeouts, named, place, checked_headers(intercepted.headers))
+        node = CodeNode(
+            step, known.index, base, base.timeouts, named, place, checked_headers(intercepted.headers), known.prefers
+        )
     unit = run.add_unit(node)
     unit.state = TaskState.READY
     unit.first_ready_at = run.loop.now

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, get_type_hi
 import msgspec
 
 from headrace.authoring.builder import Dag
-from headrace.authoring.convert import to_retries, to_timeouts
+from headrace.authoring.convert import to_duration, to_labels, to_retries, to_timeouts
 from headrace.authoring.tasks import TaskFunction, call_listener, script_file
 from headrace.contracts.converters import from_plain
 from headrace.contracts.interceptor import Interceptors
@@ -267,11 +267,12 @@ class FunctionShape:
 class KnownTask:
     """A task function as a run calls it: its place in the binding, its options, its result's type."""
 
-    __slots__ = ("_shape", "base", "convert", "index", "name", "on_cancel")
+    __slots__ = ("_shape", "base", "convert", "index", "name", "on_cancel", "prefers")
 
     def __init__(self, task: TaskFunction[..., Any], index: int, base: core.TaskSpec, shape: FunctionShape) -> None:
         self.index = index
         self.base = base
+        self.prefers = base.prefers
         self._shape = shape
         self.name = task.defaults.get("id") or task.name
         self.on_cancel = task.defaults.get("on_cancel", "try")
@@ -358,6 +359,7 @@ def base_spec(task: TaskFunction[..., Any]) -> core.TaskSpec:
     options = task.defaults
     retries = to_retries(options.get("retries"), core.NO_RETRY) if options.get("retries") is not None else None
     timeouts = to_timeouts(options.get("timeout"), core.NO_TIMEOUTS) if options.get("timeout") is not None else None
+    prefer_for = options.get("prefer_for")
     return core.TaskSpec(
         id=task.name,
         kind="python",
@@ -368,6 +370,9 @@ def base_spec(task: TaskFunction[..., Any]) -> core.TaskSpec:
         priority=options.get("priority", 0),
         queue=options.get("queue", core.QUEUE_DEFAULT),
         needs_labels=dict(options.get("needs_labels", {})),
+        sticky=options.get("sticky", False),
+        prefer_labels=to_labels(options.get("prefer_labels", {})),
+        prefer_for=None if prefer_for is None else to_duration(prefer_for),
         at_most_once=options.get("at_most_once", False),
     )
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
 from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, StoreCorrupt
@@ -37,7 +38,8 @@ FOLD_SLICE = 500
 WATCHES_PER_LEASE = 3
 WATCH_SECONDS_MAX = 5.0
 """The longest between two looks, unless a node is told to poll less often. Who gives runs up, or finds a node lost, says
-so: this is for word that was lost, and for timers of parked runs whose node is gone."""
+so: this is for word that was lost, and for timers of parked runs whose node is gone. While the broker is out of reach no
+word comes, and a node looks as often as it polls."""
 REFUSED_MAX = 10_000
 REFRESH_TRIES = 100
 
@@ -66,17 +68,25 @@ class Adopter:
 
     async def watch(self) -> None:
         """Look for unowned runs, a few times per lease and when somebody says that there are any."""
+        has_failed = False
         while True:
             with contextlib.suppress(TimeoutError):
-                options = self._node.options
-                pause = min(options.lease_seconds / WATCHES_PER_LEASE, max(WATCH_SECONDS_MAX, options.poll_seconds))
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(BACK_SECONDS if has_failed else self._pause()):
                     await self._rung.wait()
             self._rung.clear()
+            has_failed = True
             try:
                 await self.adopt_waiting()
+                has_failed = False
             except HeadraceError as error:
                 logger.warning("looking for lost runs failed", extra={"error": str(error)})
+
+    def _pause(self) -> float:
+        options = self._node.options
+        seconds = options.poll_seconds
+        if not self._node.waker.is_deaf:
+            seconds = max(WATCH_SECONDS_MAX, seconds)
+        return min(options.lease_seconds / WATCHES_PER_LEASE, seconds)
 
     async def adopt_waiting(self) -> int:
         """Take over what nobody owns. Returns the number of runs taken over. One round at a time: a

@@ -180,14 +180,17 @@ class Commander:
                 _, bell = await node.store.post(run_id, kind, short)
                 node.waker.ring(bell)
                 return
-            if row.owner is not None:
-                await node.store.expire_lost()
-            if row.key is not None and isinstance(given, inp.Retry):
-                await node.starter.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
-            epoch = node.epoch
-            if await node.adopter.claim(1, [run_id]):
-                await self._apply_to_claimed(run_id, epoch, given)
-                return
+            # Without a term: whoever brings a command need not lead, and the store judges leases by its own clock alone.
+            lost = await node.store.expire_lost() if row.owner is not None else []
+            try:
+                if row.key is not None and isinstance(given, inp.Retry):
+                    await node.starter.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
+                epoch = node.epoch
+                if await node.adopter.claim(1, [run_id]):
+                    await self._apply_to_claimed(run_id, epoch, given)
+                    return
+            finally:
+                node.watchdog.found_lost(lost)
             await asyncio.sleep(CLAIM_DELAY_SECONDS)
         raise InvalidCommand(f"run {run_id} is held by a node that does not answer; try again in a few seconds")
 

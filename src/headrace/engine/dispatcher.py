@@ -24,7 +24,6 @@ import msgspec
 
 from headrace.contracts.converters import to_plain
 from headrace.contracts.database import DATABASE
-from headrace.contracts.execution import Attempt, BoundTask
 from headrace.contracts.outcome import encode_output, failure_of
 from headrace.contracts.ready import Call, Offer, Outcome, Standing, outcome_kind, run_of
 from headrace.contracts.store import InboxRow
@@ -35,13 +34,15 @@ from headrace.core.events import Failure
 from headrace.core.expressions import NeedValue
 from headrace.core.ids import RunId, attempt_key
 from headrace.core.plan import render_call
-from headrace.core.run import REFERENCE_KEY, Run, Unit
+from headrace.core.run import REFERENCE_KEY, Run
 from headrace.core.spec import TaskSpec
 from headrace.core.states import RunState
+from headrace.engine.away import AwayTask, executor_of, input_of, key_of, unit_of
 from headrace.engine.gates import Gate, QueueGate, Ticket, away_name, queue_of
 from headrace.engine.live import LiveRun
 from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value, normalise
 from headrace.engine.peers import Peers
+from headrace.engine.preferences import Preferences, prefer_seconds
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
@@ -74,6 +75,7 @@ class Dispatcher:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.peers = Peers(node)
+        self.preferences = Preferences(node, self)
         self._away: dict[str, Ticket] = {}
         """Tickets that passed the gate of their queue, by key, until their outcome."""
         self._waiting: list[Ticket] = []
@@ -131,12 +133,22 @@ class Dispatcher:
         if ticket.guest:
             return False
         spec = ticket.unit.node.spec
-        live = ticket.live
         return (
             spec.queue == queue
-            and (live.run.plan.version, spec.id) not in self._unfit
+            and not self.preferences.is_waiting(ticket)
+            and not (ticket.unit.away and spec.at_most_once)  # one that came home: nobody could tell it from a lost one
             and self.peers.serve(queue, spec.needs_labels)
-            and getattr(live.binding.bound[ticket.unit.node.index], "portable", True)
+            and self.is_portable(ticket)
+        )
+
+    def is_portable(self, ticket: Ticket) -> bool:
+        """Whether the attempt may be carried out by others at all."""
+        live, node = ticket.live, ticket.unit.node
+        bound = live.binding.bound[node.index]
+        return (
+            (live.run.plan.version, node.spec.id) not in self._unfit
+            and bound.executor != DATABASE
+            and getattr(bound, "portable", True)
         )
 
     # ---- offering ------------------------------------------------------------------------------------------------------
@@ -145,7 +157,7 @@ class Dispatcher:
         """Put an attempt on offer that passed its gates."""
         ticket.away = True
         ticket.unit.launched = True
-        key = _key(ticket)
+        key = key_of(ticket)
         self._away[key] = ticket
         self._wake.set()
         if self._found.pop(key, None) is not None:
@@ -166,11 +178,20 @@ class Dispatcher:
 
     async def _offer(self, tickets: list[Ticket]) -> None:
         offers: list[Offer] = []
+        waiting: list[tuple[Ticket, dict[str, str]]] = []
         for ticket in tickets:
             if not self._is_wanted(ticket):
                 continue
+            prefer: dict[str, str] | None = None
+            if ticket.unit.node.prefers:
+                is_here, prefer = self.preferences.settle(ticket)
+                if is_here:
+                    self._bring_home(ticket)
+                    continue
             try:
-                offers.append(await self._offer_of(ticket))
+                offers.append(await self._offer_of(ticket, prefer))
+                if prefer is not None:
+                    waiting.append((ticket, prefer))
             except (TemplateError, HeadraceError) as error:
                 failure = (
                     Failure("template", error.message, retryable=False)
@@ -191,13 +212,15 @@ class Dispatcher:
             return  # the slow check misses them and offers again
         for queue in {one.queue for one in offers}:
             self._node.waker.queue_ready(queue)
+        for ticket, prefer in waiting:
+            self.preferences.offered(ticket, prefer)
 
     def _is_wanted(self, ticket: Ticket) -> bool:
         """A ticket may have been cancelled while it waited to be offered; whoever did that looks for it in the
         store."""
-        return self._away.get(_key(ticket)) is ticket and not ticket.cancelled and not ticket.live.closed
+        return self._away.get(key_of(ticket)) is ticket and not ticket.cancelled and not ticket.live.closed
 
-    async def _offer_of(self, ticket: Ticket) -> Offer:
+    async def _offer_of(self, ticket: Ticket, prefer: dict[str, str] | None) -> Offer:
         live, unit = ticket.live, ticket.unit
         run, node = live.run, unit.node
         spec: TaskSpec = node.spec
@@ -229,19 +252,47 @@ class Dispatcher:
                 hint="pass the path or address of a file instead",
             )
         return Offer(
-            key=_key(ticket),
+            key=key_of(ticket),
             queue=spec.queue,
             call=data,
-            executor=_executor_of(live.binding.bound[node.index]),
+            executor=executor_of(live.binding.bound[node.index]),
             labels=spec.needs_labels,
             priority=spec.priority,
             at_most_once=spec.at_most_once,
+            prefer=prefer,
+            prefer_seconds=prefer_seconds(spec),
         )
+
+    def is_served_here(self, ticket: Ticket) -> bool:
+        """Whether this node could carry the attempt out, too."""
+        return not isinstance(ticket.live.binding.bound[ticket.unit.node.index], AwayTask)
+
+    def _bring_home(self, ticket: Ticket) -> None:
+        """Let an attempt that nobody else has wait for a slot here."""
+        key = key_of(ticket)
+        self._told.pop(key, None)
+        self._away.pop(key, None)
+        ticket.away = ticket.unit.launched = False
+        planner = self._node.planner
+        executor = ticket.live.binding.bound[ticket.unit.node.index].executor
+        planner.gatekeeper.reroute(ticket, planner.gate_of(executor))
+        self.wake()
+
+    async def open_to_all(self, tickets: list[Ticket]) -> None:
+        """The time that attempts waited for processes that they prefer is over: those that this node could carry out,
+        too, come home unless somebody has claimed them; whoever serves the others is woken."""
+        mine = [ticket for ticket in tickets if self._is_wanted(ticket)]
+        home = [ticket for ticket in mine if self.is_served_here(ticket)]
+        for queue in {ticket.unit.node.options.queue for ticket in mine if not self.is_served_here(ticket)}:
+            self._node.waker.queue_ready(queue)
+        if home:
+            await self._withdraw(home, stop=False, home=True)
+            self.spill(self._node.planner.executor_gates())
 
     def resume(self, ticket: Ticket) -> bool:
         """For ``at_most_once`` attempts that a former owner had put on offer: True if it still stands. If it does not,
         nobody knows whether it has begun."""
-        if self.stands(_key(ticket)):
+        if self.stands(key_of(ticket)):
             return True
         self._fail(
             ticket, Failure("lost", "the offer is gone, and an at-most-once task is never run again", retryable=False)
@@ -272,12 +323,14 @@ class Dispatcher:
             self._node.journal.append([], lambda _error: then(), inbox_id=row.id)
             return
         unit.launched = unit.planned = False
+        if outcome.kind == "succeeded":
+            self.preferences.remember(live, unit, outcome.worker)
         if outcome.kind == "unfit" and not live.inert and not isinstance(live.binding.bound[unit.node.index], AwayTask):
             self._unfit.add((live.run.plan.version, unit.node.spec.id))
             self._node.journal.append([], lambda _error: then(), inbox_id=row.id)
             self._node.planner.plan(live, (unit,))
             return
-        given = _input_of(outcome, output, unit, cancelled=ticket is not None and ticket.cancelled)
+        given = input_of(outcome, output, unit, cancelled=ticket is not None and ticket.cancelled)
         if given is None:  # it was stopped, but is wanted
             self._node.journal.append([], lambda _error: then(), inbox_id=row.id)
             self._node.planner.plan(live, (unit,))
@@ -316,7 +369,7 @@ class Dispatcher:
 
     def _fail(self, ticket: Ticket, failure: Failure) -> None:
         unit = ticket.unit
-        self._forget(_key(ticket))
+        self._forget(key_of(ticket))
         if not ticket.live.closed:
             unit.launched = False
             self._node.decider.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
@@ -325,8 +378,8 @@ class Dispatcher:
 
     def let_go(self, ticket: Ticket) -> None:
         """This node no longer owns the run: its next owner finds what is on offer."""
-        self._told.pop(_key(ticket), None)
-        self._away.pop(_key(ticket), None)
+        self._told.pop(key_of(ticket), None)
+        self._away.pop(key_of(ticket), None)
         self._node.planner.finished(ticket)
 
     def stop(self, ticket: Ticket) -> None:
@@ -343,8 +396,10 @@ class Dispatcher:
         """The attempt waited too long, unless somebody has claimed it."""
         self._node.spawn(self._withdraw([ticket], stop=False, failure=failure), "headrace-withdraw")
 
-    async def _withdraw(self, tickets: list[Ticket], *, stop: bool, failure: Failure | None = None) -> None:
-        by_key = {_key(ticket): ticket for ticket in tickets}
+    async def _withdraw(
+        self, tickets: list[Ticket], *, stop: bool, failure: Failure | None = None, home: bool = False
+    ) -> None:
+        by_key = {key_of(ticket): ticket for ticket in tickets}
         await self._settled.wait()  # one that is just being offered would come after its withdrawal
         claimed = await self._node.store.withdraw(self._node.id, self._node.epoch, list(by_key), stop=stop)
         for key, bell in claimed:
@@ -357,20 +412,36 @@ class Dispatcher:
             (row.run_id, row.kind)
             for row in await self._node.store.inbox(list({run_of(key) for key in by_key}), self._node.id)
         }
-        for key, ticket in by_key.items():
-            if self._away.get(key) is not ticket or (run_of(key), outcome_kind(key)) in told:
-                continue  # its outcome is on its way
-            unit = ticket.unit
-            self._forget(key)
-            unit.launched = False
-            if ticket.live.closed:
-                continue
-            if failure is not None:
-                self._node.decider.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
-            elif ticket.cancelled:
-                self._node.decider.feed(ticket.live, inp.Cancelled(unit.node.id, unit.item, ticket.attempt, None))
+        gone = (  # the outcomes of others are on their way
+            ticket
+            for key, ticket in by_key.items()
+            if self._away.get(key) is ticket and (run_of(key), outcome_kind(key)) not in told
+        )
+        again: list[Ticket] = []
+        for ticket in gone:
+            if home and self._is_wanted(ticket) and ticket.live.run.launching:
+                if self.is_served_here(ticket):
+                    self._bring_home(ticket)
+                else:
+                    again.append(ticket)
             else:
-                self._node.planner.plan(ticket.live, (unit,))
+                self._took_back(ticket, failure)
+        if again:
+            await self._offer(again)
+
+    def _took_back(self, ticket: Ticket, failure: Failure | None) -> None:
+        """Nobody carries the attempt out, and nobody will."""
+        unit = ticket.unit
+        self._forget(key_of(ticket))
+        unit.launched = False
+        if ticket.live.closed:
+            return
+        if failure is not None:
+            self._node.decider.feed(ticket.live, inp.Failed(unit.node.id, unit.item, ticket.attempt, None, failure))
+        elif ticket.cancelled:
+            self._node.decider.feed(ticket.live, inp.Cancelled(unit.node.id, unit.item, ticket.attempt, None))
+        else:
+            self._node.planner.plan(ticket.live, (unit,))
 
     # ---- looking after -------------------------------------------------------------------------------------------------
 
@@ -416,8 +487,11 @@ class Dispatcher:
         """Compare what should be on offer with what is; tell runs who carries their attempts out."""
         node = self._node
         await node.watchdog.mind_offers()
+        in_vain = self.preferences.in_vain()
+        if in_vain:
+            await self._withdraw(in_vain, stop=False, home=True)
         expected = dict(self._away)
-        waiting = {_key(ticket) for ticket in self._waiting}
+        waiting = {key_of(ticket) for ticket in self._waiting}
         rows = {row.key: row for row in await node.store.offered(node.id)}
         told = {(row.run_id, row.kind) for row in await node.store.inbox(None, node.id)}
         missing = [
@@ -474,7 +548,7 @@ class Dispatcher:
             live = self._node.live.get(run_of(key))
             if live is None or key in self._away or live.run.state is RunState.PAUSED:
                 continue
-            unit = _unit_of(live, key)
+            unit = unit_of(live, key)
             if unit is None or unit.done or not is_launchable(unit) or not live.run.launching:
                 stale.append(key)
         if stale:
@@ -483,58 +557,3 @@ class Dispatcher:
         for key in list(self._found):
             if key not in rows or run_of(key) not in self._node.live:
                 del self._found[key]
-
-
-class AwayTask:
-    """In the place of a bound task whose queue or labels this node does not serve. ``slots_of``: the executor it will
-    take there, '' if that is not known here."""
-
-    def __init__(self, queue: str, slots_of: str) -> None:
-        self.executor = away_name(queue, slots_of)
-        self.slots_of = slots_of
-
-    async def run(self, attempt: Attempt) -> Any:
-        """Never called: the planner offers it."""
-        raise AssertionError(f"{attempt.key} is not for this node")
-
-
-def _executor_of(bound: BoundTask) -> str:
-    return bound.slots_of if isinstance(bound, AwayTask) else bound.executor
-
-
-def _key(ticket: Ticket) -> str:
-    unit = ticket.unit
-    return attempt_key(ticket.live.run_id, unit.node.id, unit.item, ticket.attempt)
-
-
-def _unit_of(live: LiveRun, key: str) -> Unit | None:
-    """The unit whose attempt under way has this key."""
-    name, _, attempt = key.partition("/")[2].rpartition("/")
-    task, bracket, item = name.partition("[")
-    unit = live.run.unit(task, int(item[:-1]) if bracket else None)
-    return unit if unit is not None and unit.attempt + 1 == int(attempt) else None
-
-
-def _input_of(outcome: Outcome, output: Any, unit: Unit, *, cancelled: bool) -> inp.Input | None:
-    task, item, attempt = outcome.task, outcome.item, outcome.attempt
-    started = outcome.started_at or 0.0
-    failure = outcome.failure
-    if outcome.kind == "succeeded":
-        return inp.Succeeded(task, item, attempt, started, output)
-    if outcome.kind == "skipped":
-        return inp.Skipped(task, item, attempt, started, outcome.reason)
-    if outcome.kind == "external":
-        return inp.Started(task, item, attempt, started, outcome.worker, external=True)
-    if cancelled and outcome.kind in ("cancelled", "lost"):
-        return inp.Cancelled(task, item, attempt, outcome.started_at)
-    if outcome.kind == "cancelled":
-        return None
-    if outcome.kind == "lost":
-        why = "an at-most-once task is never run again" if unit.node.options.at_most_once else "it is not tried again"
-        failure = Failure(
-            "lost",
-            f"{outcome.worker} was lost while it carried the attempt out ({outcome.reason}); {why}",
-            retryable=False,
-        )
-    assert failure is not None
-    return inp.Failed(task, item, attempt, outcome.started_at, failure, outcome.details)

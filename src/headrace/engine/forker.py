@@ -121,10 +121,13 @@ async def _hold(node: Node, run_id: RunId) -> tuple[LiveRun | None, bool]:
         raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
     if row.state in FINAL_RUN_STATES:
         return None, False
-    if row.owner is not None:
-        await node.store.expire_lost()
+    lost = await node.store.expire_lost() if row.owner is not None else []  # without a term: see Commander.send
     epoch = node.epoch
-    if not await node.adopter.claim(1, [run_id]):
+    try:
+        is_claimed = await node.adopter.claim(1, [run_id])
+    finally:
+        node.watchdog.found_lost(lost)
+    if not is_claimed:
         raise InvalidCommand(
             f"run {run_id} is held by another process", hint="reset it from there, or stop that process first"
         )

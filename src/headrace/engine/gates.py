@@ -35,7 +35,8 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     ``timed_out``: stopped because its time was over, ``silent``: because it gave no heartbeat. ``beat_at``: its last
     heartbeat (monotonic); ``details``: what that said, as JSON; ``details_told``: what of that is on its way to the
     history, since ``told_at``. ``away``: on offer to others. ``guest``: of a run that another node owns.
-    ``fault``: stopped because it lost a lock that it relied on.
+    ``fault``: stopped because it lost a lock that it relied on. ``prefer_until``: until when (monotonic) it waits for a
+    process that it prefers; 0 if that was not asked yet.
     """
 
     live: LiveRun
@@ -59,6 +60,7 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     away: bool = False
     guest: bool = False
     fault: HeadraceError | None = None
+    prefer_until: float = 0.0
 
     def beat(self, details: bytes | None) -> None:
         """The attempt lives. Called from any thread: two assignments, no lock."""
@@ -191,6 +193,14 @@ class Gatekeeper:
             if following is not None:
                 following.entered += 1
                 self.enter(following)
+
+    def reroute(self, ticket: Ticket, gate: Gate) -> None:
+        """Send a ticket that has passed its gates through another one instead of the last."""
+        last = ticket.gates[-1]
+        ticket.gates = (*ticket.gates[:-1], gate)
+        ticket.entered -= 1
+        self.free(last, 1)
+        self.enter(ticket)
 
     def free(self, gate: Gate, slots: int) -> None:
         """Give slots back that were kept free, and let those in who wait for them."""

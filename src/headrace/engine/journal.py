@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from headrace.contracts.store import Flush, RunRow, RunUpdate, Store
+from headrace.contracts.store import BACK_SECONDS, Flush, RunRow, RunUpdate, Store
 from headrace.core.errors import EngineStopped, HeadraceError, StoreError
 from headrace.core.ids import Epoch, NodeId, RunId
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("headrace.journal")
 BACKLOG_EVENTS_MAX = 20_000
 """Events waiting to be committed above which new runs and launches wait; it bounds the size of a flush too."""
 
-RETRY_DELAYS_SECONDS = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
+RETRY_DELAYS_SECONDS = (0.01, 0.05, 0.2, BACK_SECONDS)
 
 Release = Callable[[HeadraceError | None], None]
 """Called once the events are durable (None) or never will be here (the error)."""

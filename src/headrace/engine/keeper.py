@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import HeadraceError
 from headrace.core.ids import Epoch, NodeId
 
@@ -73,11 +74,12 @@ class Keeper:
         """Tell the thread to end; it may take a moment. Idempotent; does not give the lease up."""
         self._stop.set()
 
-    async def stop(self) -> None:
-        """End the thread. Idempotent; does not give the lease up."""
+    async def stop(self, seconds: float | None = None) -> None:
+        """End the thread; waits for it no longer than ``seconds``, None for as long as a renewal may take. Idempotent;
+        does not give the lease up."""
         self.let_go()
         if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, seconds)
 
     def _trust(self, begun: float) -> None:
         self.trusted_until = begun + self._lease * (1 - MARGIN_SHARE)
@@ -91,12 +93,15 @@ class Keeper:
 
     def _keep(self) -> None:
         interval = self._lease / RENEWALS_PER_LEASE
+        again = min(interval / 4, BACK_SECONDS)
         wait = interval
         while not self._stop.wait(wait):
             begun = time.monotonic()
             try:
                 if not self._leases.renew(self._node, self._epoch, self._lease):
                     self._lost("the lease was taken over")
+                    return
+                if self._stop.is_set():  # another keeper may keep another lease by now
                     return
                 self._trust(begun)
                 if self._holding is not None:
@@ -105,11 +110,11 @@ class Keeper:
             except HeadraceError as error:
                 logger.warning("the lease could not be renewed", extra={"error": str(error)})
                 self._judge()
-                wait = interval / 4
+                wait = again
             except Exception:
                 logger.exception("the lease could not be renewed")
                 self._judge()
-                wait = interval / 4
+                wait = again
             if time.monotonic() >= self.trusted_until:
                 self._lost("the lease could not be renewed in time")
                 return

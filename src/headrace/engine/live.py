@@ -49,6 +49,7 @@ class LiveRun:
         "listed_at",
         "map_gates",
         "parked",
+        "places",
         "progress_at",
         "rested_at",
         "run",
@@ -71,6 +72,8 @@ class LiveRun:
         self.tickets: dict[Ticket, None] = {}
         """Attempts waiting for a slot or under way, in order of arrival."""
         self.timers: dict[object, Timer] = {}
+        self.places: dict[str, str] = {}
+        """Which process carried out the last tasks that were not carried out here, by the names of their units."""
         self.careful = False
         """Taken over from a lost node: starts are recorded before they happen, so that a task that kills its process is
         found out."""

@@ -21,7 +21,7 @@ from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.broker import Broker
 from headrace.contracts.locks import STORE, Locks
 from headrace.contracts.ready import Outcome
-from headrace.contracts.store import Store
+from headrace.contracts.store import BACK_SECONDS, Store
 from headrace.core.brains import graph_plan
 from headrace.core.errors import (
     EngineStopped,
@@ -62,6 +62,11 @@ logger = logging.getLogger("headrace.node")
 
 RESIGN_SECONDS_MAX = 2.0
 """How long a node that stops waits for its right to lead to be given back."""
+
+REJOIN_STOP_SECONDS = 0.5
+"""How long a node that was fenced waits for its attempts, and for its keeper, to stop before it joins anew. What does not
+stop is left behind, and keeps its slots until it ends: others may carry the same attempts out by now, whether this node
+waits or not, and runs that have lost their owner wait for it."""
 
 
 class Node:
@@ -166,6 +171,7 @@ class Node:
             self.place,
             name=self.id,
             poll_seconds=self.options.poll_seconds,
+            is_deaf=lambda: self.waker.is_deaf,
         )
         self.puller.launcher.may_begin = self._may_begin
         self.planner.guest_launcher = self.puller.launcher
@@ -382,8 +388,8 @@ class Node:
     async def _rejoin(self) -> None:
         old_keeper = self._keeper
         if old_keeper is not None:
-            await old_keeper.stop()
-        await self.launcher.stop_all(self.options.stop_seconds)
+            await old_keeper.stop(REJOIN_STOP_SECONDS)
+        await self.launcher.stop_all(min(self.options.stop_seconds, REJOIN_STOP_SECONDS))
         delay = 0.1
         while True:
             try:
@@ -392,7 +398,7 @@ class Node:
             except HeadraceError as failed:
                 logger.warning("could not join again", extra={"error": str(failed)})
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                delay = min(delay * 2, BACK_SECONDS)
         self._rejoining = False
         self._joined.set()
         if self.options.adopt:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.contracts.ready import labels_of
+
 if TYPE_CHECKING:
     from headrace.contracts.store import NodeRow
     from headrace.engine.node import Node
@@ -43,7 +45,7 @@ def peer_of(row: NodeRow) -> Peer | None:
     info = row.info
     if not row.live or not info.get("pulls"):
         return None
-    return Peer(frozenset(info.get("queues", ())), info.get("labels", {}), info.get("slots", {}))
+    return Peer(frozenset(info.get("queues", ())), labels_of(row.node, info.get("labels", {})), info.get("slots", {}))
 
 
 class Peers:

@@ -67,6 +67,10 @@ class Planner:
                 self._gate(name)
         return self._executor_gates
 
+    def gate_of(self, name: str) -> Gate:
+        """The gate of an executor."""
+        return self._executor_gates.get(name) or self._gate(name)
+
     def _gate(self, name: str) -> Gate:
         gate: Gate
         if name.startswith(AWAY):
@@ -127,6 +131,8 @@ class Planner:
     def _enter(self, live: LiveRun, unit: Unit) -> None:
         unit.planned = True
         ticket = Ticket(live, unit, self._gates(live, unit), unit.attempt + 1)
+        if unit.node.prefers:
+            self.dispatcher.preferences.choose(ticket)
         live.tickets[ticket] = None
         self.gatekeeper.enter(ticket)
         if ticket.entered < len(ticket.gates):

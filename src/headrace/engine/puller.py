@@ -18,6 +18,7 @@ import msgspec
 
 from headrace.contracts.outcome import failure_of
 from headrace.contracts.ready import Beat, Call, Claim, Outcome, Result
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core import inputs as inp
 from headrace.core.errors import Fenced, HeadraceError
 from headrace.core.events import Failure
@@ -30,13 +31,13 @@ from headrace.engine.live import Binding, LiveRun
 
 logger = logging.getLogger("headrace.puller")
 
-RETRY_SECONDS_MAX = 5.0
 OUTCOMES_PER_CALL = 200
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 """The largest output that travels to the owner of its run; larger ones need the owner's data folder."""
 
 IDLE_POLLS = 4
-"""How often ``poll_seconds`` pass between two looks when nothing comes: owners ring again for what nobody claims."""
+"""How often ``poll_seconds`` pass between two looks when nothing comes, unless wake-ups cannot come: owners ring again
+for what nobody claims."""
 
 ANY_EXECUTOR = ""
 """Attempts whose owner does not know which slots they will take here: they may wait for one."""
@@ -113,7 +114,8 @@ ReadLog = Callable[[Call], str]
 
 
 class Puller:
-    """One process's guests. ``gate`` gives an executor's gate; ``place`` names its data folder."""
+    """One process's guests. ``gate`` gives an executor's gate; ``place`` names its data folder. ``retry_seconds_max``:
+    the longest pause between two tries while the source is out of reach. ``is_deaf``: whether wake-ups cannot come."""
 
     def __init__(
         self,
@@ -127,6 +129,8 @@ class Puller:
         *,
         name: str,
         poll_seconds: float = 2.0,
+        retry_seconds_max: float = BACK_SECONDS,
+        is_deaf: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source = source
         self.launcher = launcher_of(self)
@@ -137,6 +141,8 @@ class Puller:
         self._place = place
         self._name = name
         self._poll = poll_seconds
+        self._retry_max = retry_seconds_max
+        self._is_deaf = is_deaf
         self._rung = asyncio.Event()
         self._guests: dict[str, Ticket] = {}
         self._results: list[Result] = []
@@ -173,10 +179,10 @@ class Puller:
                 delay = 0.0
             except Fenced:
                 self.lose_everything()
-                full, delay = False, min(max(0.1, delay * 2), RETRY_SECONDS_MAX)
+                full, delay = False, min(max(0.1, delay * 2), self._retry_max)
             except HeadraceError as error:
                 logger.warning("attempts could not be pulled", extra={"error": str(error)})
-                full, delay = False, min(max(0.1, delay * 2), RETRY_SECONDS_MAX)
+                full, delay = False, min(max(0.1, delay * 2), self._retry_max)
             if delay:
                 await asyncio.sleep(delay)
             elif not full:
@@ -187,7 +193,7 @@ class Puller:
                         await self._rung.wait()
                     pause = self._poll
                 except TimeoutError:
-                    pause = min(2 * pause, IDLE_POLLS * self._poll)
+                    pause = self._poll if self._is_deaf() else min(2 * pause, IDLE_POLLS * self._poll)
             self._rung.clear()
 
     def _free(self) -> dict[str, int]:
@@ -386,7 +392,7 @@ class Puller:
             except HeadraceError as error:
                 logger.warning("outcomes could not be sent; it is tried again", extra={"error": str(error)})
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_SECONDS_MAX)
+                delay = min(delay * 2, self._retry_max)
                 continue
             del self._results[: len(batch)]
             self.wake()

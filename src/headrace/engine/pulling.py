@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from headrace.contracts.ready import Beat, Claim, Result
+from headrace.contracts.ready import Beat, Claim, Result, labels_of
 from headrace.core.errors import EngineStopped
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class StoreSource:
         if not node.is_joined:
             raise EngineStopped("the node is joining anew")
         options = node.options
-        return await node.store.claim_attempts(node.id, node.epoch, options.queues, options.labels, room)
+        labels = labels_of(node.id, options.labels)
+        return await node.store.claim_attempts(node.id, node.epoch, options.queues, labels, room)
 
     async def report(self, beats: Sequence[Beat]) -> dict[str, Literal["stop", "lost"]]:
         """See there."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from headrace.contracts.broker import EVERYTHING, LEADER_WANTED, UNOWNED, Broker, NoBroker, node_topic, queue_topic
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import HeadraceError
 from headrace.engine.doorbell import Doorbell, bell_of, here, ring
 
@@ -45,6 +46,11 @@ class Waker:
     def bell(self) -> str:
         """What others need to wake this node: published with its lease."""
         return f"{self._doorbell.address}/{here()}/{self._topic}"
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether wake-ups of other hosts do not come because the broker is out of reach."""
+        return self.broker.health().state == "down"
 
     async def start(self) -> None:
         """Begin to listen."""
@@ -129,21 +135,25 @@ class Waker:
         """Tell the nodes on this host what was announced, at most every :data:`GAP_SECONDS`."""
         while True:
             await self._due.wait()
-            await self._tell_neighbours()
-            await asyncio.sleep(GAP_SECONDS)
+            is_told = await self._tell_neighbours()
+            await asyncio.sleep(GAP_SECONDS if is_told else BACK_SECONDS)
 
-    async def _tell_neighbours(self) -> None:
+    async def _tell_neighbours(self) -> bool:
+        """False if it is not known now who they are: what was announced is kept then, as the store may soon be back."""
         self._due.clear()
         topics, self._announced = self._announced, set()
         if not topics:
-            return
+            return True
         try:
             rows = await self._node.store.nodes()
-        except HeadraceError as error:  # they poll
+        except HeadraceError as error:
             logger.debug("the neighbours cannot be told", extra={"error": str(error)})
-            return
+            self._announced |= topics
+            self._due.set()
+            return False
         for row in rows:
             bell = bell_of(row.bell)
             if row.live and row.node != self._node.id and bell.near:
                 for topic in topics:
                     ring(bell, topic)
+        return True

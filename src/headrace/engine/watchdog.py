@@ -1,6 +1,10 @@
 """What the leader alone does, a few times per lease: finds lost nodes, so that their runs and locks fall free, and lost
 claims of attempts, so that they are offered again. The others stand for election instead.
 
+A user who addresses a run of a lost node does not wait for the leader: whichever node has to bring the command there has
+the lost leases ended, without a term, and tells the others what the leader would have told them
+(:meth:`Watchdog.found_lost`). What needs a term and what does not: docs/explanation/leader.md.
+
 The leader gives nothing to anybody: nodes take over what nobody owns, as much as they have room for
 (:mod:`~headrace.engine.adopter`). So a leader that is lost costs time, never work.
 """
@@ -10,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.contracts.locks import LEADER
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import HeadraceError, NotLeader
 
 if TYPE_CHECKING:
@@ -48,10 +54,12 @@ class Watchdog:
         self._is_alone = True
         self._counted_at = float("-inf")
         self._requeued_at = float("-inf")
+        self._has_failed = False
+        """The last look: whoever has the answer may be back at any moment."""
 
     def wake(self) -> None:
         """The leader has gone, or somebody has joined: look now."""
-        self._counted_at = float("-inf")
+        self._counted_at = self._requeued_at = float("-inf")
         self._rung.set()
 
     async def serve(self) -> None:
@@ -67,6 +75,8 @@ class Watchdog:
 
     def _pause(self) -> float:
         options, leader = self._node.options, self._node.leader
+        if self._has_failed:
+            return BACK_SECONDS
         pause = min(options.lease_seconds / LOOKS_PER_LEASE, max(LOOK_SECONDS_MAX, options.poll_seconds))
         if leader.term() is not None:
             return pause if self._is_alone else pause * COMPANY_SHARE
@@ -77,8 +87,10 @@ class Watchdog:
     async def try_look(self) -> None:
         """Look once; a keeper of locks that is out of reach keeps no node from working."""
         try:
+            self._has_failed = False
             await self.look()
         except HeadraceError as error:
+            self._has_failed = True
             logger.warning("looking for lost nodes failed", extra={"error": str(error)})
 
     async def look(self) -> list[NodeId]:
@@ -94,16 +106,30 @@ class Watchdog:
         except NotLeader as error:
             node.leader.step_down(str(error))
             return []
-        node.counts.nodes_lost += len(lost)
-        for name in lost:
-            logger.warning("a node was lost; its runs are taken over", extra={"lost": name, "term": term.number})
         await self._count(lost)
         await self._requeue(lost)
+        self._tell_lost(lost, term.number)
+        return lost
+
+    def found_lost(self, lost: Sequence[NodeId]) -> None:
+        """These nodes were found lost because a user addressed a run of theirs: their other runs and their claims are not
+        to wait until somebody happens to look. Returns at once; the leader is told, and looks for the claims, too, should
+        this process end before it has."""
+        if lost:
+            self._tell_lost(lost, None)
+            self._node.waker.leader_wanted()
+            self._node.spawn(self._offer_again(), "headrace-offer-again")
+
+    def _tell_lost(self, lost: Sequence[NodeId], term: int | None) -> None:
+        """Their runs are unowned by now."""
+        node = self._node
+        node.counts.nodes_lost += len(lost)
+        for name in lost:
+            logger.warning("a node was lost; its runs are taken over", extra={"lost": name, "term": term})
         if lost:
             node.adopter.wake()
             node.waker.runs_unowned()
             node.spawn(node.performer.tell_again(), "headrace-tell-again")
-        return lost
 
     async def _count(self, lost: list[NodeId]) -> None:
         now = asyncio.get_running_loop().time()
@@ -135,7 +161,5 @@ class Watchdog:
             return
         if any(row.name == LEADER for row in await node.locks.locks()):
             return
-        if await node.store.expire_lost():
-            node.adopter.wake()
-            node.spawn(node.performer.tell_again(), "headrace-tell-again")
+        self._tell_lost(await node.store.expire_lost(), None)
         await self._offer_again()

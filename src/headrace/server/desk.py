@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from headrace.contracts import remote as wire
-from headrace.contracts.ready import Beat, Claim, Result
+from headrace.contracts.ready import Beat, Claim, Result, labels_of
 from headrace.core.errors import Fenced, ServerUnavailable
 from headrace.core.ids import NodeId, attempt_key
 from headrace.engine.counts import metrics_of
@@ -125,14 +125,13 @@ class Desk:
             raise ServerUnavailable(f"{WAITING_MAX:,} workers wait here already")
         waiting = self._waiting[asked.worker] = _Waiting(frozenset(asked.queues))
         self._listen()
+        labels = labels_of(asked.worker, asked.labels)
         room = {executor: min(count, wire.CLAIMS_MAX) for executor, count in asked.room.items()}
         until = time.monotonic() + min(asked.wait_seconds, wire.WAIT_SECONDS_MAX)
         try:
             while not (waiting.over or self._closed):
                 waiting.rung.clear()
-                claims = await self._store.claim_attempts(
-                    NodeId(asked.worker), asked.epoch, asked.queues, asked.labels, room
-                )
+                claims = await self._store.claim_attempts(NodeId(asked.worker), asked.epoch, asked.queues, labels, room)
                 left = until - time.monotonic()
                 if claims or left <= 0:
                     return await self._bounded(asked, claims)

@@ -90,6 +90,7 @@ class RemoteWorker:
             lambda: "",  # nowhere: what its runs' owners have is never here
             name=name or "the worker",
             poll_seconds=1.0,
+            retry_seconds_max=RETRY_SECONDS_MAX,
         )
         self.puller.launcher.may_begin = self._source.may_begin
         self._serving: asyncio.Task[None] | None = None

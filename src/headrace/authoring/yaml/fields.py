@@ -23,7 +23,15 @@ from headrace.authoring.convert import (
     to_trigger,
     to_when,
 )
-from headrace.core.spec import MAP_ITEMS_MAX_DEFAULT, MAP_ITEMS_MAX_LIMIT, Backoff, Jitter, ParamType, TriggerRule
+from headrace.core.spec import (
+    MAP_ITEMS_MAX_DEFAULT,
+    MAP_ITEMS_MAX_LIMIT,
+    PREFER_SECONDS_DEFAULT,
+    Backoff,
+    Jitter,
+    ParamType,
+    TriggerRule,
+)
 
 Schema = dict[str, Any]
 
@@ -127,6 +135,24 @@ TASK_FIELDS: dict[str, Field] = {
         {"type": "object", "additionalProperties": TEXT},
         "needs_labels",
         to_labels,
+    ),
+    "sticky": Field(
+        "prefer the process that carried out the task before it, for the sake of what that has at hand",
+        BOOL,
+        "sticky",
+        to_bool,
+    ),
+    "prefer_labels": Field(
+        "labels that a node or worker should have rather than not",
+        {"type": "object", "additionalProperties": TEXT},
+        "prefer_labels",
+        to_labels,
+    ),
+    "prefer_for": Field(
+        f"how long to wait for one that is preferred before any other gets it (default {PREFER_SECONDS_DEFAULT:g}s)",
+        DURATION,
+        "prefer_for",
+        to_duration,
     ),
     "priority": Field("higher goes first", {"type": "integer"}, "priority", to_int),
     "at_most_once": Field("never run it again, even if it was lost", BOOL, "at_most_once", to_bool),

@@ -117,7 +117,10 @@ def _task(task: TaskSpec, shorthands: Mapping[str, str | None]) -> dict[str, Any
     timeouts = _changed(task.timeouts, Timeouts())
     if timeouts:
         written["timeout"] = timeouts["attempt"] if timeouts.keys() == {"attempt"} else timeouts
-    _put(written, task, "executor", "queue", "needs_labels", "priority", "at_most_once", "allow_failure")
+    _put(written, task, "executor", "queue", "needs_labels", "sticky", "prefer_labels")
+    if task.prefer_for is not None:
+        written["prefer_for"] = format_duration(task.prefer_for)
+    _put(written, task, "priority", "at_most_once", "allow_failure")
     if task.tags:
         written["tags"] = _Flow(task.tags)
     return written

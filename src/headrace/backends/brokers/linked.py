@@ -34,7 +34,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     client. ``flush``: what :meth:`LinkedBroker.stop` spends at most on what waits."""
 
     pause_first: float = 0.1
-    pause_max: float = 5.0
+    pause_max: float = 1.0
     probe: float = 15.0
     answer: float = 5.0
     call: float = 10.0

@@ -40,6 +40,7 @@ class ReadyRow(msgspec.Struct):
     claimed_at: float | None = None
     stop: bool = False
     details: bytes | None = None
+    was_claimed: bool = False
 
 
 class MemoryReady:
@@ -76,12 +77,19 @@ class MemoryReady:
                     and one.queue in queues
                     and left.get(one.executor, 0) > 0
                     and one.labels.items() <= dict(labels).items()
+                    and (
+                        one.prefer is None
+                        or row.was_claimed
+                        or one.prefer.items() <= dict(labels).items()
+                        or row.offered_at + one.prefer_seconds <= base.clock()
+                    )
                     and run is not None
                     and run.ended_at is None
                 ):
                     left[one.executor] -= 1
                     row.worker, row.claimed_at = (node, epoch), base.clock()
                     row.delivery += 1
+                    row.was_claimed = True
                     claims.append(Claim(one.key, row.delivery, one.queue, one.executor, one.call, row.details))
             return claims
 

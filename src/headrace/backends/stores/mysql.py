@@ -278,14 +278,14 @@ class MysqlStore:
         """See the contract."""
         if offers:
             once = list({one.key: one for one in offers}.values())
-            await self._procedure("offer_1", node, epoch, Json(ready.offer_rows(once)), repeatable=True)
+            await self._procedure("offer_2", node, epoch, Json(ready.offer_rows(once)), repeatable=True)
 
     async def claim_attempts(
         self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
     ) -> list[Claim]:
         """See the contract. Claims whose answer never came are lost with the claimer's lease."""
         asked = Json([*dict.fromkeys(queues)]), Json(dict(labels)), Json(ready.room_rows(room))
-        return [ready.claim_of(row) for row in await self._procedure("claim_attempts_1", node, epoch, *asked)]
+        return [ready.claim_of(row) for row in await self._procedure("claim_attempts_2", node, epoch, *asked)]
 
     async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
         """See the contract."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from headrace.backends.stores.mysql_errors import DRIVER_ERRORS, asyncmy, code_of, is_lost, translated
 from headrace.backends.stores.mysql_text import Room, Value, call
 from headrace.backends.stores.mysql_url import Place
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import StoreError, StoreUnavailable
 
 logger = logging.getLogger("headrace.mysql")
@@ -32,7 +33,7 @@ LOCK_SECONDS = 5
 """How long a statement waits for a row that somebody else has locked; then it is to be tried again."""
 
 CLOSE_SECONDS = 5.0
-PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, BACK_SECONDS)
 
 PACKET_BYTES_MAX = 8 << 20
 """Packets stay below this even where the server takes more, unless a single value is larger."""

@@ -1,5 +1,5 @@
-"""Attempts on offer in MySQL: arguments and answers of the procedures in ``mysql_migrations/0003_ready.sql`` and
-``0005_ready_sets.sql``."""
+"""Attempts on offer in MySQL: arguments and answers of the procedures in ``mysql_migrations/0003_ready.sql``,
+``0005_ready_sets.sql`` and ``0006_preferences.sql``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHERE ready.worker IS NULL AND runs.ended_at IS NOT NULL LIMIT 1"""
 
 
 def offer_rows(offers: Sequence[Offer]) -> list[dict[str, Any]]:
-    """What ``offer_1`` takes."""
+    """What ``offer_2`` takes."""
     return [
         {
             "k": one.key,
@@ -49,13 +49,14 @@ def offer_rows(offers: Sequence[Offer]) -> list[dict[str, Any]]:
             "a": int(one.at_most_once),
             "i": outcome_kind(one.key),
             "c": one.call.decode(),
+            **({} if one.prefer is None else {"w": _text(one.prefer), "s": one.prefer_seconds}),
         }
         for one in offers
     ]
 
 
 def room_rows(room: Mapping[str, int]) -> list[dict[str, Any]]:
-    """What ``claim_attempts_1`` takes."""
+    """What ``claim_attempts_2`` takes."""
     return [{"e": executor, "n": count} for executor, count in room.items() if count > 0]
 
 
@@ -93,7 +94,7 @@ def _text(value: Any) -> str:
 
 
 def claim_of(row: Sequence[Any]) -> Claim:
-    """One answer of ``claim_attempts_1``."""
+    """One answer of ``claim_attempts_2``."""
     key, delivery, queue, executor, call, details = row
     return Claim(key.decode(), delivery, queue.decode(), executor.decode(), call, details)
 

@@ -304,7 +304,7 @@ class PostgresStore:
         """See the contract."""
         if offers:
             once = list({one.key: one for one in offers}.values())
-            await self._value("offer_1", node, epoch, *ready.offer_arguments(once), repeatable=True)
+            await self._value("offer_2", node, epoch, *ready.offer_arguments(once), repeatable=True)
 
     async def claim_attempts(
         self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
@@ -312,7 +312,7 @@ class PostgresStore:
         """See the contract. Claims whose answer never came are lost with the claimer's lease."""
         wanted = {executor: limit for executor, limit in room.items() if limit > 0}
         arguments = [list(queues), ready.text(dict(labels)), list(wanted), list(wanted.values())]
-        return [ready.claim_of(row) for row in await self._table("claim_attempts_1", node, epoch, *arguments)]
+        return [ready.claim_of(row) for row in await self._table("claim_attempts_2", node, epoch, *arguments)]
 
     async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
         """See the contract."""

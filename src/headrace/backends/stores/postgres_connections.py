@@ -20,6 +20,7 @@ import asyncpg
 
 from headrace.backends.stores.postgres_errors import DRIVER_ERRORS, is_lost, translated
 from headrace.backends.stores.postgres_url import Place
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import StoreUnavailable
 
 logger = logging.getLogger("headrace.postgres")
@@ -36,7 +37,7 @@ COMMAND_SECONDS = 30.0
 """How long a statement may take."""
 
 CLOSE_SECONDS = 5.0
-PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, BACK_SECONDS)
 
 _SETTINGS = {
     "application_name": "headrace",

@@ -1,4 +1,5 @@
-"""Attempts on offer in PostgreSQL: arguments and answers of the functions in ``postgres_migrations/0003_ready.sql``."""
+"""Attempts on offer in PostgreSQL: arguments and answers of the functions in ``postgres_migrations/0003_ready.sql`` and
+``0005_preferences.sql``."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ SELECT 1 FROM {schema}.ready JOIN {schema}.runs USING (run_id) WHERE worker IS N
 
 
 def offer_arguments(offers: Sequence[Offer]) -> list[list[Any]]:
-    """What ``offer_1`` takes after node and epoch."""
+    """What ``offer_2`` takes after node and epoch."""
     return [
         [one.key for one in offers],
         [one.run_id for one in offers],
@@ -40,6 +41,8 @@ def offer_arguments(offers: Sequence[Offer]) -> list[list[Any]]:
         [one.at_most_once for one in offers],
         [outcome_kind(one.key) for one in offers],
         [one.call.decode() for one in offers],
+        [None if one.prefer is None else text(one.prefer) for one in offers],
+        [one.prefer_seconds for one in offers],
     ]
 
 
@@ -71,7 +74,7 @@ def text(value: Any) -> str:
 
 
 def claim_of(row: Sequence[Any]) -> Claim:
-    """One answer of ``claim_attempts_1``."""
+    """One answer of ``claim_attempts_2``."""
     key, delivery, queue, executor, call, details = row
     return Claim(key, delivery, queue, executor, call.encode(), _bytes(details))
 

@@ -446,7 +446,7 @@ class SqliteStore:
         self, node: NodeId, epoch: Epoch, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
     ) -> list[Claim]:
         """See the contract. Writes only if there is something to claim."""
-        if not await self._read(sqlite_ready.any_waiting, queues, labels, room):
+        if not await self._read(sqlite_ready.any_waiting, queues, labels, room, self._clock()):
             return []
         return await self._write(
             lambda db: sqlite_ready.claim(

@@ -28,22 +28,25 @@ from headrace.contracts.ready import (
 from headrace.core.ids import Epoch, NodeId
 
 _INSERT = """
-INSERT INTO ready (key, run_id, queue, executor, labels, priority, at_most_once, offered_at)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+INSERT INTO ready (key, run_id, queue, executor, labels, priority, at_most_once, offered_at, prefer, prefer_until)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?12
 WHERE EXISTS (SELECT 1 FROM runs WHERE run_id = ?2 AND owner = ?9)
   AND NOT EXISTS (SELECT 1 FROM inbox WHERE run_id = ?2 AND kind = ?10)
 ON CONFLICT (key) DO NOTHING"""
 
-# A label that is asked for and not had is a row of the inner query. + keeps the planner on the index of waiting offers.
+# A label that is asked for and not had is a row of the inner queries. + keeps the planner on the index of waiting offers.
 _WAITING = """
 FROM ready WHERE worker IS NULL AND queue IN (SELECT value FROM json_each(?1)) AND executor = ?2
   AND NOT EXISTS (
     SELECT 1 FROM json_each(ready.labels) AS need
     WHERE need.value IS NOT (SELECT have.value FROM json_each(?3) AS have WHERE have.key = need.key))
+  AND (prefer_until IS NULL OR prefer_until <= ?5 OR NOT EXISTS (
+    SELECT 1 FROM json_each(ready.prefer) AS wish
+    WHERE wish.value IS NOT (SELECT have.value FROM json_each(?3) AS have WHERE have.key = wish.key)))
   AND EXISTS (SELECT 1 FROM runs WHERE runs.run_id = +ready.run_id AND runs.ended_at IS NULL)
 """
 _SELECT_WAITING = f"SELECT number, key, delivery + 1, queue, details {_WAITING} ORDER BY priority DESC, number LIMIT ?4"
-_ANY_WAITING = f"SELECT 1 {_WAITING} LIMIT 1"
+_ANY_WAITING = f"SELECT 1 {_WAITING} LIMIT ?4"
 
 _BELL = """
 SELECT coalesce((SELECT bell FROM nodes WHERE node = runs.owner AND lost_at IS NULL AND expires_at > ?), '')
@@ -56,20 +59,21 @@ def offer(db: sqlite3.Connection, node: NodeId, epoch: Epoch, offers: Sequence[O
     for one in offers:
         labels = msgspec.json.encode(one.labels).decode()
         kind = outcome_kind(one.key)
-        cursor = db.execute(
-            _INSERT,
-            (one.key, one.run_id, one.queue, one.executor, labels, one.priority, one.at_most_once, now, node, kind),
-        )
+        prefer = (None, None) if one.prefer is None else (_json(one.prefer), now + one.prefer_seconds)
+        told = one.key, one.run_id, one.queue, one.executor, labels, one.priority, one.at_most_once
+        cursor = db.execute(_INSERT, (*told, now, node, kind, *prefer))
         if cursor.rowcount == 1:
             db.execute("INSERT INTO ready_calls (key, call) VALUES (?, ?)", (one.key, one.call.decode()))
 
 
 def any_waiting(
-    db: sqlite3.Connection, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int]
+    db: sqlite3.Connection, queues: Sequence[str], labels: Mapping[str, str], room: Mapping[str, int], now: float
 ) -> bool:
     """Whether a claim would find something: a read, so that asking often costs no write."""
     asked, had = _json(list(queues)), _json(dict(labels))
-    return any(limit > 0 and db.execute(_ANY_WAITING, (asked, name, had)).fetchone() for name, limit in room.items())
+    return any(
+        limit > 0 and db.execute(_ANY_WAITING, (asked, name, had, 1, now)).fetchone() for name, limit in room.items()
+    )
 
 
 def claim(
@@ -88,10 +92,11 @@ def claim(
     claims: list[Claim] = []
     for executor, limit in room.items():
         for number, key, delivery, queue, details in db.execute(
-            _SELECT_WAITING, (asked, executor, had, max(limit, 0))
+            _SELECT_WAITING, (asked, executor, had, max(limit, 0), now)
         ).fetchall():
             db.execute(
-                "UPDATE ready SET worker = ?, worker_epoch = ?, delivery = ?, claimed_at = ? WHERE number = ?",
+                "UPDATE ready SET worker = ?, worker_epoch = ?, delivery = ?, claimed_at = ?, prefer_until = NULL"
+                " WHERE number = ?",
                 (node, epoch, delivery, now, number),
             )
             call = db.execute("SELECT call FROM ready_calls WHERE key = ?", (key,)).fetchone()[0]

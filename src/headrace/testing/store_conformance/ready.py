@@ -154,6 +154,40 @@ class ReadyConformance:
         assert sorted(one.key.split("/")[1] for one in taken) == ["a", "b"]
 
     @scenario
+    async def test_an_offer_is_left_to_those_it_prefers_until_its_time_is_over(self, stage: Stage) -> None:
+        owner, worker = await cast(stage)
+        await offer(
+            owner,
+            an_offer("a", prefer={"zone": "a", "disk": "ssd"}, prefer_seconds=3600),
+            an_offer("b", prefer={"zone": "b"}, prefer_seconds=0.3),
+            an_offer("c"),
+            an_offer("d", prefer={"zone": "d"}, prefer_seconds=3600, labels={"disk": "ssd"}, priority=1),
+        )
+        assert [one.key.split("/")[1] for one in await claim(worker)] == ["c"]
+        assert await claim(worker, zone="a") == []
+        assert await claim(worker, zone="d") == [], "what is preferred replaces nothing that is needed"
+        await stage.advance(0.4)
+        assert [one.key.split("/")[1] for one in await claim(worker)] == ["b"]
+        taken = await claim(worker, zone="a", disk="ssd", more="x")
+        assert [one.key.split("/")[1] for one in taken] == ["a"]
+        assert [one.key.split("/")[1] for one in await claim(worker, zone="d", disk="ssd")] == ["d"]
+
+    @scenario
+    async def test_a_claim_ends_the_preference(self, stage: Stage) -> None:
+        owner, worker = await cast(stage)
+        other = await stage.node("other")
+        prefer = {"zone": "a"}
+        await offer(owner, an_offer("a", prefer=prefer, prefer_seconds=3600))
+        (one,) = await claim(worker, zone="a")
+        await worker.store.give_back(worker.name, worker.epoch, [Beat(one.key, one.delivery)])
+        assert [again.key for again in await claim(other)] == [one.key], "given back, it is for everybody"
+        await offer(owner, an_offer("b", prefer=prefer, prefer_seconds=3600))
+        (two,) = await claim(worker, zone="a")
+        await stage.node("worker")  # joins anew: its claims are lost
+        await owner.store.requeue_lost()
+        assert [again.key for again in await claim(other)] == [two.key], "lost, it is for everybody"
+
+    @scenario
     async def test_many_claimers_take_each_offer_once(self, stage: Stage) -> None:
         owner, _ = await cast(stage)
         workers = [await stage.node(f"w{number}") for number in range(4)]
@@ -292,6 +326,26 @@ class ReadyConformance:
         assert await complete(returned, one) is None, "the same name, but another right"
         assert await returned.store.report(returned.name, returned.epoch, [Beat(one.key, 1)]) == {one.key: "lost"}
         assert await complete(other, again) == "owner-bell"
+
+    @scenario
+    async def test_anybody_may_look_for_lost_claims_at_any_time(self, stage: Stage) -> None:
+        """A former leader, somebody who never joined, many at once: claims of the living stay, lost ones go out once."""
+        owner, alive = await cast(stage)
+        gone, other = await stage.node("gone", lease_seconds=1.0), await stage.store()
+        await offer(owner, *(an_offer("t", item=number) for number in range(40)))
+        kept = await claim(alive, room={"thread": 20})
+        assert len(await claim(gone)) == 20
+        assert await other.requeue_lost() == (0, [])
+        await stage.advance(1.5)
+        await other.expire_lost()
+        looks = await asyncio.gather(*(store.requeue_lost() for store in (owner.store, alive.store, other) * 2))
+        assert sum(again for again, _ in looks) == 20
+        taken = await claim(alive)
+        assert [one.delivery for one in taken] == [2] * 20
+        assert await other.requeue_lost() == (0, [])
+        for one in (*kept, *taken):
+            item = int(one.key.partition("[")[2].partition("]")[0])
+            assert await complete(alive, one, item=item) == "owner-bell"
 
     @scenario
     async def test_claims_end_when_the_claimer_leaves_or_joins_anew(self, stage: Stage) -> None:
