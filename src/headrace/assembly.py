@@ -186,7 +186,8 @@ class Headrace(Client):
             "process": self._processes,
         }
         if hasattr(self.store, "transact"):
-            self._executors[DATABASE] = DatabaseExecutor(self._transact)
+            waits: bool = getattr(self.store, "waits_in_transactions", False)
+            self._executors[DATABASE] = DatabaseExecutor(self._transact, waits=waits)
         if pull is None:
             pull = adopt and execute and _is_shared(self.store)
         options = NodeOptions(
@@ -428,7 +429,7 @@ class Headrace(Client):
             if close is not None:
                 await close()
 
-    async def _transact(self, run_id: str, task: str, work: Callable[[Any], bytes]) -> bytes:
+    async def _transact(self, run_id: str, task: str, work: Callable[[Any], Any]) -> bytes:
         store: Any = self.store
         return await store.transact(self._node.id, self._node.epoch, RunId(run_id), task, work)
 
