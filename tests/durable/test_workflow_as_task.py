@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Headrace, InvalidDefinition, RunFailed, dag
+from headrace import Headrace, InvalidDefinition, RunFailed, add_task, dag
 from headrace.testing import Environment
 
 import workflow_tasks as wt  # isort: skip
@@ -97,6 +97,18 @@ def test_an_engine_that_stops_leaves_the_run_and_one_that_ended_meanwhile_gives_
             assert (await headrace.show(child)).state == "succeeded"
 
     asyncio.run(main())
+
+
+def test_add_task_is_the_same_for_type_checkers() -> None:
+    with dag("typed", params={"x": 4}) as typed:
+        typed.output = add_task(wt.plus, add_task(wt.doubled, add_task(wt.plus, typed.params.x)))
+    assert typed.spec.tasks == wt.chain.spec.tasks
+    for wrong, why in (
+        (lambda: add_task(wt.doubled, 1), "inside `with dag"),
+        (lambda: add_task(len, 1), "add_task takes"),
+    ):  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=why):
+            wrong()
 
 
 def counted(headrace: Headrace) -> list[str]:
