@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from headrace.core.spec import Backoff, Jitter, RetryPolicy, TaskSpec, Timeouts, TriggerRule, WorkflowSpec
-    from headrace.durable.calls import run_task
+    from headrace.durable.calls import add_task, run_task
     from headrace.durable.context import (
         cancel_run,
         continue_as_new,
@@ -124,6 +124,7 @@ _HOMES = {
     "Interceptor": "headrace.contracts.interceptor",
     **dict.fromkeys(("HeldLock", "lock"), "headrace.contracts.locking"),
     "observe": "headrace.durable.intercepted",
+    "add_task": "headrace.durable.calls",
     "run_task": "headrace.durable.calls",
     "database_task": "headrace.durable.database",
     **dict.fromkeys(("query", "signal", "update"), "headrace.durable.handlers"),
@@ -177,6 +178,7 @@ __all__ = [
     "WorkflowFunction",
     "WorkflowSpec",
     "__version__",
+    "add_task",
     "cancel_run",
     "chain",
     "complete_later",

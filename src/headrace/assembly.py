@@ -31,6 +31,7 @@ from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client
 from headrace.client.definitions import Definition, Workflow
+from headrace.client.handle import RunHandle
 from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
 from headrace.config.interceptors import interceptors_of
@@ -47,7 +48,6 @@ from headrace.contracts.ready import QueueRow
 from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
 from headrace.core.errors import (
-    AlreadyRunning,
     HeadraceError,
     InvalidCommand,
     InvalidDefinition,
@@ -187,7 +187,8 @@ class Headrace(Client):
             "process": self._processes,
         }
         if hasattr(self.store, "transact"):
-            self._executors[DATABASE] = DatabaseExecutor(self._transact)
+            waits: bool = getattr(self.store, "waits_in_transactions", False)
+            self._executors[DATABASE] = DatabaseExecutor(self._transact, waits=waits)
         if pull is None:
             pull = adopt and execute and _is_shared(self.store)
         options = NodeOptions(
@@ -429,22 +430,20 @@ class Headrace(Client):
             if close is not None:
                 await close()
 
-    async def _transact(self, run_id: str, task: str, work: Callable[[Any], bytes]) -> bytes:
+    async def _transact(self, run_id: str, task: str, work: Callable[[Any], Any]) -> bytes:
         store: Any = self.store
         return await store.transact(self._node.id, self._node.epoch, RunId(run_id), task, work)
 
     async def _run_as_task(self, definition: Any, attempt: Attempt) -> Any:
         """A run that is a task of a graph. It ends with its attempt, unless this process only stops."""
         tags = {**attempt.run_tags, "graph-run": attempt.run_id, "graph-task": attempt.task}
-        try:
-            run = await self.run(
-                definition, attempt.args, key=attempt.key, on_conflict="use_existing", on_reuse="reject", tags=tags
-            )
-        except AlreadyRunning as known:  # it ended while nobody waited
-            run = await self.get(known.run_id)
+        run = await self.run_as_task(definition, attempt.args, attempt=attempt.key, tags=tags)
         self.runs_awaited += 1
         try:
-            return await run.result()
+            with self._node.awaited.waiting(attempt.key) as told:
+                if await self._is_told(run, attempt):
+                    run = run.told_by(told, self._node.options.child_check_seconds)
+                return await run.result()
         except (RunFailed, RunCancelled) as error:
             raise AttemptError("run_failed", str(error)) from None
         except asyncio.CancelledError:
@@ -454,6 +453,15 @@ class Headrace(Client):
             raise
         finally:
             self.runs_awaited -= 1
+
+    async def _is_told(self, run: RunHandle, attempt: Attempt) -> bool:
+        """Whether the end of a run is told to this attempt: not to one that is carried out for another node, nor if the
+        run comes from a version that named no parents."""
+        if self._node.live.get(RunId(attempt.run_id)) is None:
+            return False
+        live = self._node.live.get(run.id)
+        row = live.run if live is not None else await self.stored_row(run.id)
+        return row is not None and row.parent == attempt.key
 
     def _load_source(self, source: str) -> Any:
         from headrace.authoring.sources import load  # noqa: PLC0415 - YAML is loaded when a file is read

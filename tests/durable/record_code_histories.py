@@ -175,6 +175,16 @@ async def intercepted(env: Environment) -> None:
     await run.result()
 
 
+@records
+async def task_of_a_graph(env: Environment) -> None:
+    run = await env.start_graph(of.around, {"x": 4})
+    await env.advance("1h 1m")
+    await env.advance("1h 1m")
+    [waiting] = [one for one in await env.runs("task_of_a_graph") if (await one.show()).state == "running"]
+    await waiting.signal("go", "now")
+    assert (await run.result())[3] == "now"
+
+
 async def interrupted(folder: Path) -> dict[str, list[bytes]]:
     """On real time: an engine that stops in an orderly way while an attempt is under way."""
     url = f"sqlite:///{folder}/x.db"

@@ -416,6 +416,26 @@ async def still_patched() -> int:
     return n
 
 
+# ---- tasks of graphs ---------------------------------------------------------------------------------------------------------
+
+
+@workflow
+async def task_of_a_graph(x: int) -> list[Any]:
+    """A run of its own for each attempt, named by it; the first ends unhappily."""
+    about = info()
+    assert about.parent is not None
+    assert about.key is not None
+    attempt = about.key.rpartition("/")[2]
+    await asyncio.sleep(3600)
+    if await double(x) and attempt == "1":
+        raise RetryableError("once more")
+    return [about.parent, about.key, about.tags["graph-task"], await wait_for_signal("go")]
+
+
+with dag("around", params={"x": 4}, defaults={"retries": 2}) as around:
+    around.output = task_of_a_graph(around.params.x)
+
+
 # ---- interceptors ------------------------------------------------------------------------------------------------------------
 
 
@@ -462,7 +482,7 @@ WORKFLOWS = {
         *(tasks_and_retries, timers, clocks_and_chance, asyncio_constructs, large_value, database),
         *(completed_from_outside, interrupted, elsewhere, messages, sends, attributes, small, small_failing, children),
         *(cancels_a_child, cleans_up, begins_anew, tried_again, done_again, compensated, suspended, paused),
-        *(patched_later, no_longer_patched, intercepted),
+        *(patched_later, no_longer_patched, intercepted, task_of_a_graph),
     )
 }
 """The code of today by the name in the history."""

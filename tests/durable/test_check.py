@@ -44,6 +44,8 @@ def found(body: str, *, helpers: str = "") -> list[str]:
         ("blocking", "web.get('http://x')"),
         ("blocking", "with open('x') as f: f.read()"),
         ("blocking", "Path('x').read_text()"),
+        ("blocking", "Path('x').is_file()"),
+        ("blocking", "os.access('x', 4)"),
         ("blocking", "subprocess.run(['ls'])"),
         ("blocking", "await asyncio.create_subprocess_exec('ls')"),
         ("thread", "await asyncio.to_thread(print)"),

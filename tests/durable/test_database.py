@@ -286,6 +286,26 @@ def test_other_stores_and_other_executors_say_so(path: Path) -> None:
     play(test)
 
 
+def test_coroutine_functions_are_for_servers(path: Path) -> None:
+    @database_task
+    async def waits(db: Any, account: str) -> str:
+        return f"{db} {account}"
+
+    with dag("waiting") as waiting:
+        waits("a")
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{path}") as hr:
+            with pytest.raises(InvalidDefinition, match=r"(?s)is a coroutine function.*a plain function: `def`"):
+                await hr.run(waiting)
+        with pytest.raises(RuntimeError, match="using_connection"):
+            await waits("a")
+        with using_connection("db"):
+            assert await waits("a") == "db a"
+
+    play(test)
+
+
 def test_it_is_a_function_to_test_by_hand(path: Path) -> None:
     with pytest.raises(RuntimeError, match="using_connection"):
         move("a", 1)
@@ -293,11 +313,6 @@ def test_it_is_a_function_to_test_by_hand(path: Path) -> None:
         assert move("a", 1) == 1
         assert db.execute("SELECT * FROM moves").fetchall() == [("a", 1)]
     assert rows(path) == []
-    with pytest.raises(TypeError, match="must be a plain function"):
-
-        @database_task
-        async def waits(db: sqlite3.Connection) -> None: ...
-
     with pytest.raises(TypeError, match="the first parameter"):
 
         @database_task  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Every example of a code workflow: on virtual time, with a crash at every point of it, and as a user would run it."""
 
 import asyncio
+import hashlib
 import importlib.util
 import re
 import subprocess
@@ -49,6 +50,7 @@ SHOWN = {
     "order_saga": "{'stock': ['order-good'], 'payments': ['order-good'], 'parcels': ['order-good']}",
     "polling": "what is polled periodically is ready after 5 looks",
     "pool_of_children": "{'total': 40256, 'failed': 1}",
+    "release": "release-1.0.zip: 3 files",
     "self_schedule": "[1, 2, 3, 4, 5]",
     "tracing": "attempt 2 of charge",
     "subscription": "'plan': 'basic', 'month': 3",
@@ -334,6 +336,45 @@ async def approve(env: Environment, run: EnvironmentRun) -> None:
     await run.signal("verdict", {"approved": True, "by": "Grace"})
 
 
+def release_files(folder: Path) -> dict[str, str]:
+    """What the release is made of."""
+    sources = folder / "sources"
+    sources.mkdir(exist_ok=True)
+    (sources / "one.txt").write_text("one")
+    return {"folder": str(sources), "version": "2", "target": str(folder / "out")}
+
+
+async def agree(env: Environment, run: EnvironmentRun) -> None:
+    await env.advance("30h")
+    [waiting] = await env.runs("approval")
+    await waiting.signal("decision", {"approved": True, "by": "Ada"})
+
+
+def test_a_release_waits_for_a_person_and_is_published_once_approved(tmp_path: Path) -> None:
+    of = example("release")
+
+    async def scenario(env: Environment) -> None:
+        run = await env.start_graph(of.release, release_files(tmp_path))
+        await agree(env, run)
+        published = Path(await run.result())
+        assert published == tmp_path / "out" / "release-2.zip"
+        note = published.with_name("release-2.zip.sha256").read_text()
+        assert note == f"{hashlib.sha256(published.read_bytes()).hexdigest()}  release-2.zip\n# approved by Ada\n"
+        assert [message.partition(" release-2")[0] for message in of.SENT] == [
+            "release manager: please decide on",
+            "release manager: still waiting for you:",
+        ]
+        run = await env.start_graph(of.release, {**release_files(tmp_path), "target": str(tmp_path / "other")})
+        await env.settle()
+        waiting = [one for one in await env.runs("approval") if (await one.show()).state == "running"]
+        await waiting[0].signal("decision", {"approved": False, "by": "Ada"})
+        with pytest.raises(RunFailed, match="refused by Ada"):
+            await run.result()
+        assert not (tmp_path / "other").exists()
+
+    play(scenario)
+
+
 async def change_plan(env: Environment, run: EnvironmentRun) -> None:
     await env.advance("45d")
     await run.update("change_plan", "pro")
@@ -352,6 +393,7 @@ CRASHED: dict[str, tuple[Callable[[ModuleType, Environment], Awaitable[Environme
     "schedule": (lambda of, env: env.start(of.keep_reporting, 60.0, 4), nothing),
     "encryption": (lambda of, env: env.start(of.examine, "Ada"), find),
     "expense": (lambda of, env: env.start(of.expense, of.Claim("e", 99.0, "")), approve),
+    "release": (lambda of, env: env.start_graph(of.release, release_files(of.PLACE)), agree),
     "tracing": (lambda of, env: env.start(of.order, "a kettle", 35), None),
     "subscription": (lambda of, env: env.start(of.subscription, "Ada", months=1), change_plan),
 }
@@ -375,11 +417,12 @@ def test_every_example_is_crashed() -> None:
 
 
 @pytest.mark.parametrize("name", CRASHED)
-def test_a_crash_at_any_point_changes_nothing(name: str) -> None:
+def test_a_crash_at_any_point_changes_nothing(name: str, tmp_path: Path) -> None:
     """Same result, same ledger; a task's code runs again only if its outcome was lost with the engine."""
     start, drive = CRASHED[name]
     module = example(FILES.get(name, name))
 
+    module.PLACE = tmp_path
     if name == "pool":
         module.ITEMS_PER_RUN = 3
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import sys
 import threading
 import time
@@ -116,6 +118,49 @@ def test_the_other_runs_of_the_engine_go_on() -> None:
             await waiting.result()
 
     asyncio.run(test())
+
+
+HELD = threading.Lock()
+
+
+@workflow
+async def waits_for_a_lock() -> str:
+    with HELD:
+        return "got it"
+
+
+def test_code_that_stands_still_is_reported_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a lock that a thread gives back when it hears of that."""
+    monkeypatch.setattr(guard_module, "STILL_SECONDS", 0.1)
+    reports: list[logging.LogRecord] = []
+
+    class Hears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            reports.append(record)
+            HELD.release()
+
+    handler = Hears()
+    guard_module.logger.addHandler(handler)
+    HELD.acquire()
+    try:
+        rig = CodeRig(waits_for_a_lock)
+    finally:
+        guard_module.logger.removeHandler(handler)
+    assert rig.run.output == "got it"
+    assert len(reports) == 1
+    assert "stands still" in reports[0].getMessage()
+    assert re.fullmatch(r"at test_guard\.py:\d+", reports[0].place)  # type: ignore[attr-defined]
+
+
+def test_a_step_is_reported_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(guard_module, "STILL_SECONDS", 0.0)
+    guard = Guard(lambda thread: "here")
+    for _ in range(2):
+        step = guard.enter()
+        for _ in range(5):
+            guard.look()
+        guard.leave(step)
+    assert [record.place for record in caplog.records] == ["here", "here"]  # type: ignore[attr-defined]
 
 
 def test_only_what_a_step_itself_computes_counts() -> None:

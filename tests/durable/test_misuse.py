@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import datetime
 import enum
 import importlib
+import inspect
+import linecache
+import logging
 import multiprocessing
 import os
 import queue
@@ -18,7 +22,9 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import uuid
+import zoneinfo
 from collections.abc import Callable, Coroutine
 from datetime import date, timedelta
 from datetime import datetime as moment
@@ -122,6 +128,39 @@ async def makes_a_folder() -> None:
 
 
 @workflow
+async def looks_for_a_file() -> bool:
+    return Path("/").exists()
+
+
+@workflow
+async def asks_for_a_size() -> int:
+    return os.path.getsize(__file__)  # noqa: PTH202 - that way round
+
+
+@workflow
+async def asks_directly() -> None:
+    os.stat("/")  # noqa: PTH116
+
+
+@workflow
+async def asks_for_rights() -> bool:
+    return os.access("/", os.R_OK)
+
+
+POOL = concurrent.futures.ThreadPoolExecutor(1)
+
+
+@workflow
+async def hands_to_a_pool() -> None:
+    POOL.submit(print)
+
+
+@workflow
+async def waits_for_a_process() -> None:
+    os.waitpid(-1, 0)
+
+
+@workflow
 async def opens_a_database() -> None:
     sqlite3.connect(":memory:")
 
@@ -178,6 +217,12 @@ BLOCKING: dict[str, tuple[WorkflowFunction[..., Any], str, str, str]] = {
     "fork": (forks, "a process", "multiprocessing", "@task"),
     "folder": (lists_a_folder, "os.listdir", "iterdir", "@task"),
     "new folder": (makes_a_folder, "os.mkdir", "mkdtemp", "@task"),
+    "file that may be there": (looks_for_a_file, "os.stat", "exists()", "@task"),
+    "size": (asks_for_a_size, "os.stat", "getsize", "@task"),
+    "status": (asks_directly, "os.stat", "os.stat", "@task"),
+    "rights": (asks_for_rights, "os.access", "os.access", "@task"),
+    "pool": (hands_to_a_pool, "a thread", "submit", "@task"),
+    "child process": (waits_for_a_process, "os.waitpid", "os.waitpid", "@task"),
     "database": (opens_a_database, "sqlite3.connect", "sqlite3.connect", "@task"),
     "host name": (looks_up_a_name, "socket.getaddrinfo", "socket.getaddrinfo", "@task"),
     "keyboard": (asks_the_keyboard, "input", "input(", "wait_for_signal"),
@@ -197,6 +242,47 @@ def test_blocking_calls_suspend_the_run(name: str) -> None:
     assert remedy in reason
     if on_line:
         assert f"test_misuse.py:{line_of(code.function, on_line)}" in reason
+
+
+class LooksAtItsFile(logging.Handler):
+    """As a handler that rotates its file does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen = Path(__file__).exists()
+
+
+@workflow
+async def sets_machinery_going(folder: str) -> list[str]:
+    linecache.checkcache()
+    found = [traceback.format_exc(), str(zoneinfo.ZoneInfo("Europe/Lisbon")), str(inspect.getsource(double))]
+    handler = LooksAtItsFile()
+    logger = logging.getLogger("test_misuse.looking")
+    logger.addHandler(handler)
+    logger.warning("look")
+    sys.path.insert(0, folder)
+    try:
+        from module_that_looks import found as imported  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(folder)
+    return [*found, str(handler.seen), str(imported), os.path.relpath("/a/b", "/a")]
+
+
+def test_what_looks_at_files_on_the_way_is_not_refused(tmp_path: Path) -> None:
+    """Tracebacks, time zones, log handlers, imports: none of it is the workflow's question."""
+    (tmp_path / "module_that_looks.py").write_text(
+        "from pathlib import Path\nfound = Path(__file__).with_name('x').exists()\n"
+    )
+    rig = CodeRig(sets_machinery_going, str(tmp_path))
+    assert rig.run.state == "succeeded", rig.run.reason or rig.run.failure
+    assert rig.run.output[-3:] == ["True", "False", "b"]
+
+
+def test_what_os_can_do_is_still_known() -> None:
+    """shutil, when it is imported later, asks whether os.open and os.stat take folders' descriptors."""
+    CodeRig(asks_directly)
+    assert {os.open, os.stat, os.unlink, os.rmdir} <= os.supports_dir_fd
+    assert os.scandir in os.supports_fd
+    assert os.stat in os.supports_follow_symlinks
 
 
 def test_a_suspended_run_is_harmless_and_goes_on_when_its_code_is_mended() -> None:

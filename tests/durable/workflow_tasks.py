@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from headrace import Headrace, dag, task, wait_for_signal, workflow
+from headrace import Headrace, continue_as_new, dag, task, wait_for_signal, workflow
 
 DONE: Counter[str] = Counter()
 
@@ -29,6 +29,13 @@ async def approved(x: int) -> int:
     return x * int(await wait_for_signal("approve"))
 
 
+@workflow
+async def continued(x: int, turn: int = 1) -> int:
+    if turn == 1:
+        continue_as_new(x=x, turn=2)
+    return x * int(await wait_for_signal("approve"))
+
+
 @dag
 def chain(x: int = 4):  # type: ignore[no-untyped-def]
     return plus(doubled(plus(x)))
@@ -39,4 +46,9 @@ def asks(x: int = 4):  # type: ignore[no-untyped-def]
     return plus(approved(plus(x)))
 
 
-__all__ = ["DONE", "Headrace", "approved", "asks", "chain", "doubled", "plus"]
+@dag
+def asks_again(x: int = 4):  # type: ignore[no-untyped-def]
+    return plus(continued(plus(x)))
+
+
+__all__ = ["DONE", "Headrace", "approved", "asks", "asks_again", "chain", "continued", "doubled", "plus"]

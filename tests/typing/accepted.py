@@ -14,6 +14,7 @@ from headrace import (
     Saga,
     TaskFunction,
     WorkflowFunction,
+    add_task,
     continue_as_new,
     current_attempt,
     dag,
@@ -75,6 +76,11 @@ def book(db: sqlite3.Connection, account: str, amount: int = 0) -> int:
 def unbook(db: sqlite3.Connection, account: str) -> None: ...
 
 
+@database_task
+async def book_elsewhere(db: Any, account: str) -> int:
+    return await db.fetchval("SELECT 1", account)
+
+
 @workflow
 async def ship(order: Order, express: bool = False) -> Receipt:
     assert_type(await charge(order), Receipt)
@@ -84,6 +90,8 @@ async def ship(order: Order, express: bool = False) -> Receipt:
     assert_type(await run_task(charge, order, card="amex"), Receipt)
     assert_type(await run_task(book, "alice", 5), int)
     assert_type(await run_task(unbook, account="alice"), None)
+    assert_type(await book_elsewhere("alice"), int)
+    assert_type(await run_task(book_elsewhere, account="alice"), int)
     return Receipt("1")
 
 
@@ -165,6 +173,27 @@ with dag("etl", params={"year": int}, defaults={"retries": 3}) as etl:
     squares = square.map(rows)
     square.map(each(rows), power=3)
     load(squares, "squares")
+
+
+@workflow
+async def approval(rows: list[int], patience: float = 1.0) -> list[int]:
+    return rows
+
+
+@task
+async def publish(rows: list[int], name: str = "") -> str:
+    return name
+
+
+with dag("approved", params={"year": int}) as approved:
+    rows = add_task(approval, extract_task(2013), patience=60.0)
+    assert_type(rows, list[int])
+    assert_type(load(rows, "approved"), int)
+    name = add_task(publish, rows, name="approved")
+    assert_type(name, str)
+    assert_type(add_task(load, rows, name), int)
+    add_task(approval, rows)
+    approved.output = name
 
 assert_type(load([1], "outside of a graph it is the function"), int)
 

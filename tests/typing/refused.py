@@ -10,6 +10,7 @@ from typing import Any
 from headrace import (
     Headrace,
     Interceptor,
+    add_task,
     continue_as_new,
     dag,
     database_task,
@@ -148,6 +149,26 @@ async def sagas() -> None:
 with dag("etl") as etl:
     rows = pack(5)  # error: reportArgumentType
     pack.options(need=["x"])("kettle")  # error: reportCallIssue
+
+
+@workflow
+async def approval(rows: list[str], patience: float = 1.0) -> int:
+    return len(rows)
+
+
+with dag("approved") as approved:
+    count = add_task(approval, pack("kettle"))
+    pack(count)  # error: reportArgumentType
+    pack(approval(["kettle"]))  # error: reportArgumentType
+    approval(["kettle"])  # error: reportUnusedCoroutine
+    words: str = add_task(approval, ["kettle"])  # error: reportAssignmentType
+    add_task(approval)  # error: reportCallIssue
+    add_task(approval, 5)  # error: reportCallIssue, reportArgumentType
+    add_task(approval, ["kettle"], patience="long")  # error: reportCallIssue, reportArgumentType
+    add_task(charge, 5, card=6)  # error: reportCallIssue, reportArgumentType
+    number: int = add_task(charge, 5)  # error: reportAssignmentType
+    add_task(print, "x")  # error: reportCallIssue, reportArgumentType
+    print(words, number)
 
 
 async def program(headrace: Headrace) -> None:

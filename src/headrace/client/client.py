@@ -29,6 +29,7 @@ from headrace.contracts.token import read_token
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
 from headrace.core.errors import (
+    AlreadyRunning,
     InvalidCommand,
     InvalidDefinition,
     InvalidParams,
@@ -160,6 +161,23 @@ class Client:
         handle = await self._start(workflow, workflow.bind(*args, **kwargs), options, begin)
         return handle.returning(workflow.convert_result)
 
+    async def run_as_task(
+        self, workflow: Workflow, params: Mapping[str, Any], *, attempt: str, tags: Mapping[str, str]
+    ) -> RunHandle[Any]:
+        """Start the run that an attempt of a graph's task is, or find the one it had started. The attempt's name is the
+        run's key and its parent: the graph's owner is told of its end. Raises like :meth:`run`."""
+        options = _options(
+            key=attempt, on_conflict="use_existing", on_reuse="reject", tags=tags, attributes=None, memo=None
+        )
+
+        async def begin(found: Found, call: StartCall) -> RunHandle:
+            return await settle(self, await self._creator(found, call, options, parent=attempt), self.get, options)
+
+        try:
+            return await self._start(workflow, params, options, begin)
+        except AlreadyRunning as known:  # it ended while nobody waited
+            return await self.get(known.run_id)
+
     async def signal_with_start(
         self,
         workflow: Workflow,
@@ -258,6 +276,7 @@ class Client:
         trigger: str = "manual",
         run_id: str | None = None,
         signals: list[tuple[str, Any]] | None = None,
+        parent: str | None = None,
     ) -> Callable[[], Awaitable[RunHandle]]:
         """Everything up to the creation of a run, which may then be tried more than once."""
         spec = found.spec
@@ -291,6 +310,7 @@ class Client:
                     trigger=trigger,
                     source_dir=found.source_dir,
                     run_id=RunId(run_id) if run_id else None,
+                    parent=parent,
                     extras=extras,
                 )
             except (InvalidDefinition, UserCodeError) as error:

@@ -34,7 +34,7 @@ WATCH_PAUSES = 9
 
 class RunHandle(Generic[R]):
     """A run, with the type of its result as far as it is known. Works the same whether this process owns the run or
-    another does; only then the end is noticed by polling.
+    another does; only then the end is noticed by polling, unless somebody is told of it (:meth:`told_by`).
 
     All methods are safe to cancel; cancelling a wait does not cancel the run."""
 
@@ -44,7 +44,15 @@ class RunHandle(Generic[R]):
         self._client = client
         self._live = live
         self._convert = convert
+        self._told: tuple[asyncio.Event, float] | None = None
         self.id = run_id
+
+    def told_by(self, event: asyncio.Event, look_seconds: float) -> RunHandle[R]:
+        """The same handle, for somebody who is told of the run's end: ``event`` is set then. While the run is not in this
+        process's memory it is looked at only then, and as rarely as this, lest the word was lost."""
+        handle = RunHandle(self._client, self.id, self._live, self._convert)
+        handle._told = (event, look_seconds)
+        return handle
 
     def returning(self, convert: Callable[[Any], R] | None) -> RunHandle[R]:
         """The same handle, whose result is made what the workflow's annotation says."""
@@ -76,13 +84,17 @@ class RunHandle(Generic[R]):
             run = live.run
             following = getattr(run, "next_run", None)
             if following is not None:
-                return await (await self._client.get(following)).result()
+                return await (await self._next(following)).result()
             return await self._result_of(str(run.state), run.output, run.failure, run.failed_task, run.reason)
         view = await self.show()
         if view.next_run is not None:
-            following = await self._client.get(view.next_run)
-            return await following.result()
+            return await (await self._next(view.next_run)).result()
         return await self._result_of(view.state, view.output, view.error, view.failed_task, view.reason)
+
+    async def _next(self, run_id: str) -> RunHandle[Any]:
+        """The run that goes on in the place of this one; its end is told to the same."""
+        following = await self._client.get(run_id)
+        return following if self._told is None else following.told_by(*self._told)
 
     async def _result_of(
         self, state: str, output: Any, failure: Failure | None, task: str | None, reason: str | None
@@ -121,8 +133,18 @@ class RunHandle(Generic[R]):
                 raise NotFound(f"there is no run {self.id}", hint="headrace runs list")
             if row.state in FINAL_RUN_STATES:
                 return
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, POLL_SECONDS_MAX)
+            if self._told is None:
+                await asyncio.sleep(delay)
+                delay = min(delay * 1.5, POLL_SECONDS_MAX)
+            else:
+                await self._until_told(*self._told)
+
+    @staticmethod
+    async def _until_told(event: asyncio.Event, look_seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(look_seconds):
+                await event.wait()
+        event.clear()
 
     def _let_go(self, live: LiveRun | None) -> None:
         """This engine no longer carries the run out. Raises the reason, unless it is that others may own it now."""

@@ -12,7 +12,7 @@ concurrently. Errors of drivers are translated to :mod:`headrace.core.errors` at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -310,13 +310,18 @@ class Catalog(Protocol):
 class TaskTransactions(Protocol):
     """What a store may offer besides: tasks whose writes and whose outcome are committed together."""
 
+    waits_in_transactions: bool
+    """Whether its connections are asynchronous: then ``work`` is a coroutine function."""
+
     async def transact(
-        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], bytes]
+        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], bytes | Awaitable[bytes]]
     ) -> bytes:
         """Run ``work(connection)`` in a write transaction that also keeps what it returns, or return what an earlier one
         kept for that task. Durable on return. The same transaction checks that ``node`` holds ``epoch`` and the run:
-        raises :class:`Fenced` otherwise, and what ``work`` raises; nothing was written then. Cancelled, it is rolled back
-        unless the commit has begun."""
+        raises :class:`Fenced` otherwise, and what ``work`` raises; nothing was written then. A second call for the same
+        task, by whichever node, waits for the first to end. Cancelled, it is rolled back unless the commit has begun.
+        Work that takes too long fails as ``transaction_timeout``, work that ends the transaction as
+        ``forbidden_statement``."""
         ...
 
 

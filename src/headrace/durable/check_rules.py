@@ -42,6 +42,8 @@ CALLS: dict[str, str] = {
                 "os.symlink",
                 "os.chmod",
             ),
+            *("os.lstat", "os.access", "os.readlink", "os.statvfs", "os.utime", "os.chown", "os.wait", "os.waitpid"),
+            *("os.path.islink", "os.path.getctime", "os.path.getatime", "os.path.samefile"),
             *("os.truncate", "os.mkfifo", "queue.Queue", "queue.SimpleQueue"),
             *("asyncio.open_connection", "asyncio.start_server", "asyncio.run", "select"),
         ),
@@ -62,7 +64,9 @@ CALLS: dict[str, str] = {
 VALUES: dict[str, str] = {"os.environ": "surroundings", "sys.argv": "surroundings"}
 """Names whose value is not the run's own."""
 
-PATH_METHODS = frozenset({"read_text", "write_text", "read_bytes", "write_bytes", "iterdir", "rglob"})
+PATH_METHODS = frozenset(
+    {"read_text", "write_text", "read_bytes", "write_bytes", "iterdir", "rglob", "is_file", "is_dir", "lstat"}
+)
 """Methods that only files have."""
 
 MUTATORS = frozenset(

@@ -29,11 +29,15 @@ def database_task(function: Callable[..., Any] | None = None, /, **options: Unpa
 
         left = await run_task(debit, "alice", 5)
 
-    The first parameter is a connection to the database of the engine's store (SQLite), inside a transaction; callers
-    leave it out. After any crash the rows and the outcome are both there or both not, and the code runs again only if
-    they are not. The function must not end the transaction, and be quick: while it runs, nobody else can write, the
-    engine included; after 3 s it is rolled back and fails as ``transaction_timeout``. Options are those of ``@task``.
-    Raises ``TypeError`` for ``async`` functions and functions without a first parameter.
+    The first parameter is a connection to the database of the engine's store, inside a transaction; callers leave it out.
+    With SQLite it is a ``sqlite3.Connection`` and the function a plain one; with PostgreSQL an ``asyncpg.Connection``,
+    with MySQL an ``asyncmy.Connection``, and the function is ``async``. After any crash the rows and the outcome are both
+    there or both not, and the code runs again only if they are not.
+
+    The function must not end the transaction, and be quick. With SQLite nobody else can write while it runs, the engine
+    included; after 3 s it is rolled back and fails as ``transaction_timeout``. Elsewhere it keeps other database tasks of
+    its node waiting, and may take 10 s. Options are those of ``@task``. Raises ``TypeError`` for functions without a
+    first parameter.
     """
 
     def decorate(decorated: Callable[..., Any]) -> TaskFunction[..., Any]:
@@ -45,8 +49,6 @@ def database_task(function: Callable[..., Any] | None = None, /, **options: Unpa
 def _without_connection(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as its callers see it; the executor's connection goes first."""
     name = getattr(function, "__name__", repr(function))
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"database task {name} must be a plain function: it holds a lock and must not wait")
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -54,17 +56,27 @@ def _without_connection(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         raise TypeError(f"the first parameter of database task {name} is the connection")
 
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        connection = connection_var.get()
-        if connection is None:
+    def connection() -> Any:
+        found = connection_var.get()
+        if found is None:
             raise RuntimeError(
                 f"database task {name} was called without a transaction: only an engine can run it; "
                 "in tests call it inside `with using_connection(db):`"
             )
-        return function(connection, *args, **kwargs)
+        return found
 
-    called.__signature__ = inspect.signature(function).replace(parameters=parameters[1:])  # type: ignore[attr-defined]
-    called.__annotations__ = {key: hint for key, hint in function.__annotations__.items() if key != parameters[0].name}
-    called.__headrace_executor__ = DATABASE  # type: ignore[attr-defined]
-    return called
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return function(connection(), *args, **kwargs)
+
+    @functools.wraps(function)
+    async def called_later(*args: Any, **kwargs: Any) -> Any:
+        return await function(connection(), *args, **kwargs)
+
+    task_function: Any = called_later if inspect.iscoroutinefunction(function) else called
+    task_function.__signature__ = inspect.signature(function).replace(parameters=parameters[1:])
+    task_function.__annotations__ = {
+        key: hint for key, hint in function.__annotations__.items() if key != parameters[0].name
+    }
+    task_function.__headrace_executor__ = DATABASE
+    return task_function

@@ -7,6 +7,9 @@ was let run (a stalled disk, a suspended machine or a debugger cost it nothing) 
 What a thread does costs no lock: a step is two assignments. The handshake in :meth:`Guard.leave` makes sure that the
 exception arrives inside of the step or not at all. Works on CPython; elsewhere nothing is guarded.
 
+Code that stands still instead (at a lock that a thread holds, say) cannot be ended: nothing reaches it before it has got
+what it waits for. That is logged, with the line, once per step.
+
 Source of the idea: the deadlock detectors of Temporal's SDKs, which judge by wall-clock time and can only report.
 """
 
@@ -27,6 +30,9 @@ SECONDS_MAX = 5.0
 
 _LOOK_SECONDS = 0.5
 
+STILL_SECONDS = 10.0
+"""Time after which a step that has hardly computed is reported."""
+
 _CAN_THROW = sys.implementation.name == "cpython" and hasattr(time, "pthread_getcpuclockid")
 
 
@@ -46,6 +52,7 @@ class Step:
     """Code that runs without waiting. ``place`` is where it was when its time was over, None as long as it is not."""
 
     place: str | None = None
+    reported: bool = False
 
 
 class Guard:
@@ -58,6 +65,7 @@ class Guard:
         self._step: Step | None = None
         self._throwing: Step | None = None
         self._seen: tuple[Step, float] | None = None
+        self._seen_at = 0.0
 
     def enter(self) -> Step:
         """A step begins."""
@@ -94,9 +102,16 @@ class Guard:
             return False
         if step is None or self._seen is None or self._seen[0] is not step:
             self._seen = None if step is None else (step, used)
+            self._seen_at = time.monotonic()
         elif used - self._seen[1] >= SECONDS_MAX:
             self._seen = (step, used - SECONDS_MAX + _LOOK_SECONDS)  # code that caught it gets another one soon
             self._end(step)
+        elif time.monotonic() - self._seen_at >= STILL_SECONDS and not step.reported:
+            step.reported = True
+            logger.error(
+                "workflow code stands still, and with it all other runs of this node; what blocks belongs into a task",
+                extra={"place": self._describe(self._thread)},
+            )
         return True
 
     def _end(self, step: Step) -> None:

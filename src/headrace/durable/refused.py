@@ -1,8 +1,11 @@
 """What workflow code is refused while it runs, beyond what needs a socket, a file or a thread: the table.
 
 Each of these would do something that a replay cannot repeat, or block the thread that all other runs of the engine need.
-Looking at a file (``os.stat``, ``Path.exists``) is left to ``headrace check``: Python's own machinery does it at any
-moment, to print a traceback for instance.
+Looking at a file (``os.stat``, and with it ``Path.exists``) is refused only to the user's own code, see :data:`LOOKS`:
+Python's machinery does it at any moment, to print a traceback or to import a module. Left to ``headrace check``: reading
+environment variables, which libraries do as often as they like and whose values hardly ever change; and locks of threads,
+whose methods are C and which are fine as long as they are free (:mod:`headrace.durable.guard` reports code that stands
+still).
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ _WAIT = (
 
 _OS_FILES = (
     *("open", "listdir", "scandir", "mkdir", "rmdir", "remove", "unlink", "rename", "replace", "link", "symlink"),
-    *("truncate", "chmod", "mkfifo"),
+    *("truncate", "chmod", "chown", "mkfifo", "mknod", "utime"),
 )
-_OS_PROCESSES = ("system", "fork", "forkpty", "posix_spawn", "posix_spawnp")
+_OS_PROCESSES = ("system", "fork", "forkpty", "posix_spawn", "posix_spawnp", "wait", "waitpid", "wait3", "wait4")
 _LOOK_UPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
 
 FUNCTIONS: tuple[tuple[Any, str, str, str], ...] = (
@@ -41,6 +44,20 @@ FUNCTIONS: tuple[tuple[Any, str, str, str], ...] = (
     *((socket, name, f"socket.{name}", WORK) for name in _LOOK_UPS),
 )
 """Owner, name, what the error calls it, the remedy."""
+
+LOOKS: tuple[tuple[Any, str, str, str], ...] = tuple(
+    (os, name, f"os.{name}, which looks at files,", WORK)
+    for name in ("stat", "lstat", "access", "readlink", "statvfs")
+    if hasattr(os, name)
+)
+"""The same for what Python's own machinery and libraries may do at any time: refused only if the user's code asks for it,
+directly or through one of :data:`CARRIERS`."""
+
+CARRIERS = frozenset({"os", "genericpath", "posixpath", "ntpath", "pathlib", "pathlib._local", "glob", "shutil"})
+"""Modules that ask for whoever calls them: ``os.path.exists`` and ``Path.is_file`` are the caller's looks."""
+
+ERRANDS = frozenset({"logging", "importlib._bootstrap"})
+"""Modules whose callers do not care what they do on the way: a handler may look at its file, a module at its folder."""
 
 METHODS: tuple[tuple[type, str, str, str], ...] = (
     (socket.socket, "__init__", "a socket", WORK),
@@ -55,5 +72,12 @@ by; those that need not wait are not refused."""
 
 def late_methods() -> tuple[tuple[type, str, str, str], ...]:
     """Methods of modules that are costly to import, as soon as the program has imported them."""
-    module = sys.modules.get("multiprocessing.process")
-    return () if module is None else ((module.BaseProcess, "start", "a process", WORK),)
+    return tuple(
+        (getattr(sys.modules[module], owner), name, what, WORK)
+        for module, owner, name, what in (
+            ("multiprocessing.process", "BaseProcess", "start", "a process"),
+            ("concurrent.futures.thread", "ThreadPoolExecutor", "submit", "a thread"),
+            ("concurrent.futures.process", "ProcessPoolExecutor", "submit", "a process"),
+        )
+        if module in sys.modules
+    )

@@ -418,6 +418,11 @@ def is_between(file: str) -> bool:
     return between
 
 
+def is_ours(file: str) -> bool:
+    """Whether a file is part of Headrace."""
+    return file.startswith(f"{_PACKAGE}/")
+
+
 def code_place_of_thread(thread: int) -> str:
     """``at file.py:line`` of the innermost workflow code that runs in a thread; for messages."""
     frame = sys._current_frames().get(thread)

@@ -25,12 +25,13 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from headrace.core.errors import NotDeterministic
 from headrace.durable.access import run_or_none
-from headrace.durable.refused import FUNCTIONS, METHODS, WORK, late_methods
-from headrace.durable.run import CodeRun, calling_place, is_between
+from headrace.durable.refused import CARRIERS, ERRANDS, FUNCTIONS, LOOKS, METHODS, WORK, late_methods
+from headrace.durable.run import CodeRun, calling_place, is_between, is_ours
 
 _replaced: dict[int, tuple[Any, Any]] = {}
 """Original (by identity) and its substitute, for names that modules have imported directly."""
@@ -98,6 +99,10 @@ def _replace(owner: Any, name: str, substitute: Any) -> None:
     original = getattr(owner, name)
     _replaced[id(original)] = (original, substitute)
     setattr(owner, name, substitute)
+    if owner is os:  # where libraries look up what a function can do
+        for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+            if original in able:
+                able.add(substitute)
 
 
 def _install_all() -> None:
@@ -114,6 +119,8 @@ def _install_all() -> None:
     _replace(asyncio, "as_completed", _as_completed(asyncio.as_completed))
     for owner, name, what, remedy in FUNCTIONS:
         _replace(owner, name, _refusing(getattr(owner, name), what, remedy))
+    for owner, name, what, remedy in LOOKS:
+        _replace(owner, name, _refusing_users(getattr(owner, name), what, remedy))
     refuse_open = _refusing(builtins.open, "open", WORK)
     _replace(builtins, "open", refuse_open)
     io.open = refuse_open  # the same function under the name that pathlib uses
@@ -327,6 +334,30 @@ def _refusing(original: Callable[..., Any], what: str, remedy: str) -> Callable[
 
     virtual.__name__ = getattr(original, "__name__", what)
     return virtual
+
+
+def _refusing_users(original: Callable[..., Any], what: str, remedy: str) -> Callable[..., Any]:
+    def virtual(*args: Any, **kwargs: Any) -> Any:
+        run = run_or_none()
+        if run is not None and _asked_by_user(sys._getframe(1)):
+            raise _refusal(run, what, remedy)
+        return original(*args, **kwargs)
+
+    virtual.__name__ = original.__name__
+    return virtual
+
+
+def _asked_by_user(frame: FrameType | None) -> bool:
+    """Whether a call comes from the user's own code, and not from what that code sets going on the way."""
+    while frame is not None and frame.f_globals.get("__name__") in CARRIERS:
+        frame = frame.f_back
+    if frame is None or is_between(frame.f_code.co_filename) or is_ours(frame.f_code.co_filename):
+        return False
+    while frame is not None:
+        if frame.f_globals.get("__name__") in ERRANDS:
+            return False
+        frame = frame.f_back
+    return True
 
 
 def _refuse_method(owner: type, name: str, what: str, remedy: str) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, get_type_hints, overload
 
 import msgspec
 
@@ -101,10 +101,14 @@ class WorkflowFunction(Generic[P, R]):
         if run is None:
             graph: Any = call_listener.get()
             if isinstance(graph, Dag):
-                return cast("Any", graph.workflow(self, self._signature.bind(*args, **kwargs).arguments))
+                return self.add_to(graph, *args, **kwargs)
             return self.function(*args, **kwargs)
         call = self._as_child(run, run.call_count + 1, self.bind(*args, **kwargs))
         return run.watch(call, self._name, calling_place())
+
+    def add_to(self, graph: Dag, *args: Any, **kwargs: Any) -> Any:
+        """A run of this workflow as a task of a graph; returns the task's node."""
+        return graph.workflow(self, self._signature.bind(*args, **kwargs).arguments)
 
     async def _as_child(self, run: CodeRun, number: int, params: dict[str, Any]) -> Any:
         from headrace.durable.context import start_child  # noqa: PLC0415 - context is above

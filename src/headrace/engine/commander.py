@@ -118,6 +118,10 @@ class Commander:
                 given = self.input_of(row.kind, row.payload)
                 if isinstance(live.run, CodeRun):
                     given = await payloads.restore_input(given, node.artifacts)
+                elif isinstance(given, inp.ChildDone):
+                    node.awaited.tell(f"{row.run_id}/{given.child}")
+                    node.journal.append([], lambda _error, row=row: self._applied.add(row.id), inbox_id=row.id)
+                    continue
                 node.decider.feed(live, given, inbox_id=row.id, then=self._forget(row))
             except (InvalidCommand, UpdateRejected) as error:
                 node.counts.commands_refused += 1
@@ -180,6 +184,8 @@ class Commander:
                 _, bell = await node.store.post(run_id, kind, short)
                 node.waker.ring(bell)
                 return
+            if isinstance(given, inp.ChildDone) and not isinstance(await node.library.fetch(row.version), CodePlan):
+                return  # whoever takes a graph up begins its attempts, and they look what became of their runs
             # Without a term: whoever brings a command need not lead, and the store judges leases by its own clock alone.
             lost = await node.store.expire_lost() if row.owner is not None else []
             try:

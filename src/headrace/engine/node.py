@@ -33,6 +33,7 @@ from headrace.core.ids import Epoch, NodeId, RunId
 from headrace.durable.run import CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import Adopter
+from headrace.engine.awaited import Awaited
 from headrace.engine.clock import NodeClock
 from headrace.engine.commander import Commander
 from headrace.engine.counts import Counts
@@ -107,6 +108,7 @@ class Node:
         self.adopter = Adopter(self)
         self.commander = Commander(self)
         self.performer = Performer(self)
+        self.awaited = Awaited()
         self.holding = Holding(self.locks, self.options.lease_seconds)
         self.leader = Leader(
             self.holding,

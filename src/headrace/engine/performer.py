@@ -209,7 +209,9 @@ class Performer:
         parent_id, _, child = run.parent.partition("/")
         done = inp.ChildDone(child, str(run.state), run.output, run.failure)
         parent = self._node.live.get(RunId(parent_id))
-        if parent is not None and not parent.closed and not payloads.references(done.output):
+        if parent is not None and not isinstance(parent.run, CodeRun):
+            self._node.awaited.tell(run.parent)
+        elif parent is not None and not parent.closed and not payloads.references(done.output):
             self._node.decider.feed(parent, done)
         else:
             self._node.spawn(self._tell(RunId(parent_id), done), TELLING)
@@ -222,6 +224,9 @@ class Performer:
                 parent = node.live.get(parent_id)
                 if parent is None or parent.closed:
                     await node.commander.deliver(parent_id, "child_done", msgspec.to_builtins(done))
+                    return
+                if not isinstance(parent.run, CodeRun):
+                    node.awaited.tell(f"{parent_id}/{done.child}")
                     return
                 given = await self._restored(done)
                 if not parent.closed and not parent.parked:

@@ -137,7 +137,9 @@ def _executor_problems(
         return [Problem(message, path=path, hint="decorate it with @database_task, or leave the executor out")]
     if executor == DATABASE and DATABASE not in context.executors:
         message = f"{target!r} is a database task, and this store cannot run any"
-        return [Problem(message, path=path, hint="use a SQLite store: sqlite:///jobs.db")]
+        return [Problem(message, path=path, hint="use a store on SQLite, PostgreSQL or MySQL: sqlite:///jobs.db")]
+    if executor == DATABASE:
+        return _database_problems(target, function, context, path)
     if executor not in context.executors:
         close = difflib.get_close_matches(executor, context.executors, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(context.executors))}"
@@ -153,6 +155,19 @@ def _executor_problems(
             )
         ]
     return []
+
+
+def _database_problems(
+    target: str, function: Callable[..., Any], context: BindContext, path: tuple[str, ...]
+) -> list[Problem]:
+    waits: bool = getattr(context.executors[DATABASE], "waits", False)
+    if waits == _is_coroutine_function(function):
+        return []
+    if waits:
+        message = f"{target!r} is a plain function, and the connections of this store are asynchronous"
+        return [Problem(message, path=path, hint="make it `async def`, and await what it asks of its connection")]
+    message = f"{target!r} is a coroutine function, and a database task on SQLite holds a lock and must not wait"
+    return [Problem(message, path=path, hint="make it a plain function: `def`, with a sqlite3.Connection")]
 
 
 def _is_coroutine_function(function: Callable[..., Any]) -> bool:

@@ -95,7 +95,7 @@ class CodedStore:
         return self._seal.open(_decode_sealed(data).sealed, f"{run_id}/{seq}")
 
     async def _transact(
-        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], bytes]
+        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], Any]
     ) -> bytes:
         """See :class:`headrace.contracts.store.TaskTransactions`; only there if the inner store has it."""
         place = f"{run_id}/outcome/{task}"
@@ -104,7 +104,11 @@ class CodedStore:
         def sealed(connection: Any) -> bytes:
             return self._seal.close(work(connection), place).encode()
 
-        kept: bytes = await inner.transact(node, epoch, run_id, task, sealed)
+        async def sealed_later(connection: Any) -> bytes:
+            return self._seal.close(await work(connection), place).encode()
+
+        how = sealed_later if inner.waits_in_transactions else sealed
+        kept: bytes = await inner.transact(node, epoch, run_id, task, how)
         return self._seal.open(kept.decode(), place)
 
     # ---- rows --------------------------------------------------------------------------------------------------------

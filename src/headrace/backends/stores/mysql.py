@@ -23,6 +23,7 @@ from headrace.backends.stores.mysql_history import SELECT_WORKFLOW, commit, work
 from headrace.backends.stores.mysql_renewal import Renewal
 from headrace.backends.stores.mysql_schema import prepare_database
 from headrace.backends.stores.mysql_text import Json, Value, call, placed
+from headrace.backends.stores.mysql_transact import Transaction
 from headrace.backends.stores.mysql_url import place_of_url
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
@@ -45,6 +46,23 @@ class _Opened:
         self.writer = writer
         self.others = others
         self.renewal = renewal
+        self._tasks: Connections | None = None
+        self._turn = asyncio.Lock()
+
+    async def tasks(self) -> Connections:
+        """The connection of database tasks, which users' statements may leave in any state: from the first of them on it
+        is one of the others."""
+        async with self._turn:
+            if self._tasks is None:
+                self._tasks = await self.others.split_off()
+            return self._tasks
+
+    async def close(self) -> None:
+        """Close everything."""
+        for connections in (self.writer, self.others, self._tasks):
+            if connections is not None:
+                await connections.close()
+        await asyncio.to_thread(self.renewal.close)
 
 
 class _Claims:
@@ -87,9 +105,7 @@ class MysqlStore:
         """See the contract. Waits shortly for the calls under way."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.writer.close()
-            await opened.others.close()
-            await asyncio.to_thread(opened.renewal.close)
+            await opened.close()
 
     def _ready(self) -> _Opened:
         if self._opened is None:
@@ -247,6 +263,17 @@ class MysqlStore:
         """See the contract."""
         return _holder(await self._rows(catalog.SELECT_KEY_HOLDER, workflow, key))
 
+    # ---- database tasks ------------------------------------------------------------------------------------------
+
+    waits_in_transactions = True
+
+    async def transact(
+        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], Awaitable[bytes]]
+    ) -> bytes:
+        """See the contract. One at a time."""
+        tasks = await self._ready().tasks()
+        return await Transaction(self._place, node, epoch, run_id, task, work).run(tasks)
+
     # ---- inbox ---------------------------------------------------------------------------------------------------
 
     async def post(self, run_id: RunId, kind: str, payload: dict[str, Any]) -> tuple[int, str]:
@@ -364,7 +391,7 @@ class MysqlStore:
     async def delete_runs(self, ended_before: float, limit: int = 500, term: Term | None = None) -> list[RunId]:
         """See the contract. The runs are gone in one transaction; their events follow in small ones. If that is cut
         short, the next call goes on with it."""
-        deleted = await self._procedure("delete_runs_1", float(ended_before), max(limit, 0), *_term(term))
+        deleted = await self._procedure("delete_runs_2", float(ended_before), max(limit, 0), *_term(term))
         while (await self._procedure("delete_events_1", catalog.EVENTS_PER_DELETE))[0][0]:
             pass
         return [RunId(run_id) for run_id in catalog.ids_of(deleted[0][0])]

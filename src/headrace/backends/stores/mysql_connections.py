@@ -42,11 +42,16 @@ _UNKNOWN_DATABASE = 1049
 
 # READ COMMITTED: the procedures rely on it. Backslash escapes (no NO_BACKSLASH_ESCAPES): the literals do. wait_timeout:
 # MySQL's own default; some servers set it to seconds.
-_SETTINGS = (
+_SESSION = (
     b"SET SESSION sql_mode='STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',time_zone='+00:00',"
     b"autocommit=1,wait_timeout=28800,lock_wait_timeout=30,innodb_lock_wait_timeout=%d;"
-    b"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;SELECT @@max_allowed_packet"
+    b"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 )
+
+
+def session_settings(lock_seconds: int) -> bytes:
+    """Statements that make a session as the store needs it, whatever it was told before."""
+    return _SESSION % lock_seconds
 
 
 class Result:
@@ -64,6 +69,11 @@ class Connection:
     def __init__(self, driver: Any) -> None:  # Any: the driver's types are incomplete
         self._driver = driver
         self.room = Room(PACKET_BYTES_MAX, PACKET_BYTES_MAX)
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection, for users' statements."""
+        return self._driver
 
     async def run(self, text: bytes, *, seconds: float = COMMAND_SECONDS) -> list[Result]:
         """Send a packet of statements, return what each gave. Stops at the first error and raises it: the driver's, or
@@ -137,8 +147,9 @@ async def connect(place: Place, *, database: bool = True) -> Connection:
             program_name="headrace",
         )
     connection = Connection(driver)
+    settings = session_settings(LOCK_SECONDS) + b";SELECT @@max_allowed_packet"
     try:
-        packet = (await connection.run(_SETTINGS % LOCK_SECONDS, seconds=CONNECT_SECONDS))[-1].rows[0][0]
+        packet = (await connection.run(settings, seconds=CONNECT_SECONDS))[-1].rows[0][0]
     except BaseException:
         connection.terminate()
         raise
@@ -222,6 +233,15 @@ class Connections:
         finally:
             await bare.close()
         return await connect(self._place)
+
+    async def split_off(self) -> Connections:
+        """One of these connections as a pool of its own; here is one fewer from now on."""
+        slot = await self._idle.get()
+        self._count -= 1
+        part = Connections(self._place, 0)
+        part._count = 1
+        part._idle.put_nowait(slot)
+        return part
 
     async def close(self) -> None:
         """Wait for the calls under way, then close everything."""

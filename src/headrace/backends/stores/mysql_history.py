@@ -87,6 +87,8 @@ def _statements(flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow
     if flush.inbox_done:
         ids = b",".join(map(literal, sorted(flush.inbox_done)))
         yield b"DELETE FROM inbox WHERE id IN (%s)" % ids
+    for outcome in flush.outcomes_done:
+        yield placed("DELETE FROM task_outcomes WHERE run_id = ? AND task = ?", outcome)
     if flush.updates:
         yield from _updates(flush, room)
     if changed:

@@ -28,10 +28,12 @@ from headrace.backends.stores.postgres_history import (
     flush_arguments,
     is_plain,
     more_arguments,
+    outcome_arguments,
     workflow_row,
 )
 from headrace.backends.stores.postgres_renewal import Renewal
 from headrace.backends.stores.postgres_schema import prepare_database
+from headrace.backends.stores.postgres_transact import Transaction
 from headrace.backends.stores.postgres_url import place_of_url
 from headrace.contracts.broker import Broker
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
@@ -53,6 +55,23 @@ class _Opened:
         self.writer = writer
         self.others = others
         self.renewal = renewal
+        self._tasks: Connections | None = None
+        self._turn = asyncio.Lock()
+
+    async def tasks(self) -> Connections:
+        """The connection of database tasks, which users' statements may leave in any state: from the first of them on it
+        is one of the others."""
+        async with self._turn:
+            if self._tasks is None:
+                self._tasks = await self.others.split_off()
+            return self._tasks
+
+    async def close(self) -> None:
+        """Close everything."""
+        for connections in (self.writer, self.others, self._tasks):
+            if connections is not None:
+                await connections.close()
+        await asyncio.to_thread(self.renewal.close)
 
 
 class _Claims:
@@ -98,9 +117,7 @@ class PostgresStore:
         """See the contract. Waits shortly for the calls under way."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.writer.close()
-            await opened.others.close()
-            await asyncio.to_thread(opened.renewal.close)
+            await opened.close()
 
     def broker(self) -> Broker:
         """What carries wake-ups between the nodes on this database, over a sixth connection."""
@@ -140,6 +157,9 @@ class PostgresStore:
         """See the contract."""
         if is_plain(flush):
             text, arguments = self._flush, flush_arguments(flush)
+        elif flush.outcomes_done:
+            arguments = [*outcome_arguments(flush), *flush_arguments(flush), *more_arguments(flush)]
+            text = call_text(self._schema, "flush_outcomes_1", len(arguments))
         else:
             text, arguments = self._flush_more, [*flush_arguments(flush), *more_arguments(flush)]
         await self._ready().writer.call(lambda db: db.fetchval(text, *arguments))
@@ -270,6 +290,17 @@ class PostgresStore:
         """See the contract."""
         found = await self._row(catalog.SELECT_KEY_HOLDER, workflow, key)
         return KeyHolder(RunId(found[0]), found[1]) if found else None
+
+    # ---- database tasks ------------------------------------------------------------------------------------------
+
+    waits_in_transactions = True
+
+    async def transact(
+        self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[Any], Awaitable[bytes]]
+    ) -> bytes:
+        """See the contract. One at a time."""
+        tasks = await self._ready().tasks()
+        return await Transaction(self._place, node, epoch, run_id, task, work).run(tasks)
 
     # ---- inbox ---------------------------------------------------------------------------------------------------
 

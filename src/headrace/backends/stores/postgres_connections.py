@@ -70,6 +70,10 @@ class Connection(Protocol):
         """BEGIN and COMMIT around a block; within another one, a savepoint."""
         ...
 
+    async def reset(self) -> None:
+        """Roll back and forget what the session was told: settings, locks, listening."""
+        ...
+
     def is_closed(self) -> bool:
         """Whether it is known to be of no use any more."""
         ...
@@ -153,6 +157,15 @@ class Connections:
                 tries += 1
                 logger.debug("connecting failed, trying again", extra={"error": str(found), "pause_seconds": pause})
                 await asyncio.sleep(pause)
+
+    async def split_off(self) -> Connections:
+        """One of these connections as a pool of its own; here is one fewer from now on."""
+        slot = await self._idle.get()
+        self._count -= 1
+        part = Connections(self._place, 0)
+        part._count = 1
+        part._idle.put_nowait(slot)
+        return part
 
     async def close(self) -> None:
         """Wait for the calls under way, then close everything."""

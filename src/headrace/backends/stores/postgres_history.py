@@ -31,7 +31,7 @@ def call_text(schema: str, function: str, arguments: int) -> str:
 
 def is_plain(flush: Flush) -> bool:
     """Whether ``flush_1`` can write it."""
-    return not flush.new_runs and all(update.attributes is None for update in flush.updates)
+    return not (flush.new_runs or flush.outcomes_done) and all(update.attributes is None for update in flush.updates)
 
 
 def flush_arguments(flush: Flush) -> list[Any]:
@@ -58,6 +58,11 @@ def more_arguments(flush: Flush) -> list[Any]:
         *_transposed(attributes, 3),
         *_transposed(items, 5),
     ]
+
+
+def outcome_arguments(flush: Flush) -> list[Any]:
+    """What ``flush_outcomes_1`` takes before all that."""
+    return [[run_id for run_id, _ in flush.outcomes_done], [task for _, task in flush.outcomes_done]]
 
 
 def clean(text: str) -> str:

@@ -397,6 +397,8 @@ class SqliteStore:
 
     # ---- database tasks ------------------------------------------------------------------------------------------
 
+    waits_in_transactions = False
+
     async def transact(
         self, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Callable[[sqlite3.Connection], bytes]
     ) -> bytes:

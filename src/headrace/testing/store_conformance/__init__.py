@@ -21,6 +21,7 @@ from headrace.testing.store_conformance.keys import KeysConformance
 from headrace.testing.store_conformance.leases import LeasesConformance
 from headrace.testing.store_conformance.ready import ReadyConformance
 from headrace.testing.store_conformance.stage import Node, Stage, StoreHarness, scenario
+from headrace.testing.store_conformance.transactions import TransactionsConformance
 
 
 class StoreConformance(
@@ -31,8 +32,9 @@ class StoreConformance(
     ReadyConformance,
     CatalogConformance,
     FiltersConformance,
+    TransactionsConformance,
 ):
-    """All six contracts."""
+    """All six contracts, and what a store may offer besides."""
 
 
 __all__ = [
@@ -47,5 +49,6 @@ __all__ = [
     "Stage",
     "StoreConformance",
     "StoreHarness",
+    "TransactionsConformance",
     "scenario",
 ]
