@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 COMMAND = [sys.executable, "-m", "headrace.cli"]
 
 
