@@ -168,7 +168,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `headrace up` serves over HTTP: workers without database access, and whether the node is healthy."""
+    """What `headrace up` serves over HTTP: workers without database access, administrators, and whether the node is
+    healthy."""
 
     listen: Annotated[
         str | None,
@@ -186,7 +187,19 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             ' one gets whatever tasks are given and decides their outcomes. Best kept in a file: `{file = "tokens"}`.',
             Change.NOW,
             secret=True,
-            default_text="none: nothing is served without one",
+            default_text="none: no worker is served",
+            min_length=1,
+        ),
+    ] = None
+    admin_tokens: Annotated[
+        str | None,
+        _about(
+            "Tokens that let an administrator in, written as `worker_tokens` are: whoever has one sees the configuration"
+            " without its secrets and has it read again. None of them may be a worker's. One token of either sort is"
+            " needed for anything to be served.",
+            Change.NOW,
+            secret=True,
+            default_text="none: no administrator is served",
             min_length=1,
         ),
     ] = None

@@ -12,11 +12,12 @@ from collections.abc import Generator
 
 import uvicorn
 
+from headrace.contracts.administration import Administration
 from headrace.core.errors import HeadraceError
 from headrace.engine.node import Node
-from headrace.server.app import Door, build_app
+from headrace.server.app import build_app
 from headrace.server.desk import Desk
-from headrace.server.tokens import Tokens
+from headrace.server.door import Door
 
 logger = logging.getLogger("headrace.server")
 
@@ -46,12 +47,23 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Listener:
-    """A server for one node. ``listen``: ``host:port``. ``tokens``: see :class:`~headrace.server.tokens.Tokens`.
+    """A server for one node. ``listen``: ``host:port``. ``tokens``, ``admin_tokens``: who may come in, see
+    :class:`~headrace.server.door.Door`. ``administration``: what administrators can ask, nothing if None.
     ``shares_port``: with other nodes of this host. Raises :class:`HeadraceError` if it cannot listen, or has no token to
     ask for."""
 
-    def __init__(self, listen: str, tokens: str | None, *, lease_seconds: float, shares_port: bool = False) -> None:
-        self._door = Door(Tokens(tokens))
+    def __init__(
+        self,
+        listen: str,
+        tokens: str | None,
+        *,
+        lease_seconds: float,
+        admin_tokens: str | None = None,
+        administration: Administration | None = None,
+        shares_port: bool = False,
+    ) -> None:
+        self._door = Door(tokens, admin_tokens)
+        self._administration = administration
         self._socket = _listen(listen, shares_port=shares_port)
         self._lease_seconds = lease_seconds
         self._desk: Desk | None = None
@@ -68,7 +80,7 @@ class Listener:
         """Serve for a node that has started."""
         self._desk = Desk(node, lease_seconds=self._lease_seconds)
         config = uvicorn.Config(
-            build_app(self._desk, self._door),
+            build_app(self._desk, self._door, self._administration),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -86,9 +98,9 @@ class Listener:
         if not _is_loopback(self._socket.getsockname()[0]):
             logger.warning("there is no TLS here: put a proxy in front that has it", extra={"listen": self.address})
 
-    def change(self, tokens: str | None, *, lease_seconds: float) -> None:
+    def change(self, tokens: str | None, *, lease_seconds: float, admin_tokens: str | None = None) -> None:
         """Go by other tokens and another lease from now on. Raises :class:`HeadraceError`; then nothing has changed."""
-        self._door.change(Tokens(tokens))
+        self._door.change(tokens, admin_tokens)
         self._lease_seconds = lease_seconds
         if self._desk is not None:
             self._desk.lease_seconds = lease_seconds

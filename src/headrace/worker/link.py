@@ -87,7 +87,7 @@ class Link:
             told = msgspec.json.decode(got.content, type=wire.Refusal)
         except msgspec.DecodeError:
             told = wire.Refusal(detail=f"{got.status_code} {got.reason_phrase}")
-        if got.status_code == 401:
+        if got.status_code in (401, 403):
             raise NotAuthorized(
                 f"the server {url} refused the token: {told.detail}",
                 hint="give one of its server.worker_tokens with --token-file or HEADRACE_TOKEN",
