@@ -132,7 +132,7 @@ def test_a_port_that_is_taken_is_told(stage):
     [
         (["--server", "http://127.0.0.1:1"], "--server needs a token"),
         (["--server", "ftp://x", "--token-file", "token"], "is no server's address"),
-        (["--token-file", "token"], "--token-file is for --server"),
+        (["--token-file", "token"], "--token-file and --ca are for --server"),
         (["--server", "http://127.0.0.1:1", "--token-file", "nowhere"], "--token-file nowhere: cannot be read"),
         (["--server", "http://127.0.0.1:1", "--token-file", "token", "--store", "sqlite://"], "exclude each other"),
         (["--server", "http://127.0.0.1:1", "--token-file", "empty"], "expected one token"),

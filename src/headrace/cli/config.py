@@ -34,19 +34,27 @@ TokenFile = Annotated[
     ),
 ]
 
+CertificateAuthority = Annotated[
+    str | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Authorities (PEM) that the server's certificate may be from. [env: HEADRACE_CA]"
+    ),
+]
+
 
 def show(
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     running: Annotated[bool, typer.Option("--running", help="Of the nodes that run on this host.")] = False,
     server: Server = None,
     token_file: TokenFile = None,
+    ca: CertificateAuthority = None,
     config: options.Config = None,
     sets: options.Sets = None,
     output: options.Output = Format.TEXT,
 ) -> int:
     """Print every key with the value in force. Secrets are not shown."""
     if server is not None:
-        return _show_served(server, token_file, output, origin=origin)
+        return _show_served(server, token_file, ca, output, origin=origin)
     from headrace.config.load import load
 
     configuration = load(config, overrides=sets or (), only_right=running)
@@ -87,10 +95,10 @@ def _show_running(configuration: Configuration, output: Format, *, origin: bool)
     return ExitCode.SUCCEEDED
 
 
-def _show_served(server: str, token_file: str | None, output: Format, *, origin: bool) -> int:
+def _show_served(server: str, token_file: str | None, ca: str | None, output: Format, *, origin: bool) -> int:
     from headrace.cli.config_remote import status
 
-    found = status(server, token_file)
+    found = status(server, token_file, ca)
     if output is not Format.TEXT:
         write_document(found, output)
     else:
@@ -101,13 +109,14 @@ def _show_served(server: str, token_file: str | None, output: Format, *, origin:
 def reload(
     server: Annotated[str, typer.Option("--server", metavar="URL", help="Where the node serves.")],
     token_file: TokenFile = None,
+    ca: CertificateAuthority = None,
     output: options.Output = Format.TEXT,
 ) -> int:
     """Have a node read its configuration and its workflow files again, and say what that changed. One that cannot be
     used is refused: its mistakes are shown, and the old one stays in force."""
     from headrace.cli.config_remote import reload as ask
 
-    done = ask(server, token_file)
+    done = ask(server, token_file, ca)
     if output is not Format.TEXT:
         import msgspec
 

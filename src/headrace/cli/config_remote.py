@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from headrace.cli.token import read_token
+from headrace.cli.trust import trust
 from headrace.contracts import administration as wire
 from headrace.core.errors import (
     HeadraceError,
@@ -25,28 +26,31 @@ ANSWER_SECONDS = 60.0
 T = TypeVar("T")
 
 
-def reload(server: str, token_file: str | None) -> wire.Applied:
+def reload(server: str, token_file: str | None, ca: str | None) -> wire.Applied:
     """Have a node read its configuration again. Raises :class:`InvalidConfiguration` with what the node found wrong, and
     the errors of :func:`_ask`."""
-    return _ask("POST", server, "reload", token_file, wire.Applied)
+    return _ask("POST", server, "reload", token_file, ca, wire.Applied)
 
 
-def status(server: str, token_file: str | None) -> dict[str, Any]:
+def status(server: str, token_file: str | None, ca: str | None) -> dict[str, Any]:
     """What a node goes by."""
-    return _ask("GET", server, "config", token_file, dict[str, Any])
+    return _ask("GET", server, "config", token_file, ca, dict[str, Any])
 
 
-def _ask(method: str, server: str, what: str, token_file: str | None, kind: type[T]) -> T:
+def _ask(method: str, server: str, what: str, token_file: str | None, ca: str | None, kind: type[T]) -> T:
     """Raises :class:`ServerUnavailable`, :class:`NotAuthorized`, and :class:`ServerError`."""
     token = read_token(token_file, variable=TOKEN_VARIABLE, key="server.admin_tokens")
+    trusted = trust(ca, [server])
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        with httpx.Client(headers=headers, timeout=ANSWER_SECONDS, trust_env=False) as client:
+        with httpx.Client(headers=headers, timeout=ANSWER_SECONDS, trust_env=False, verify=trusted or True) as client:
             got = client.request(method, server.rstrip("/") + wire.PATH + what)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise HeadraceError(f"{server!r} is no server's address", hint="for example: http://127.0.0.1:7233") from None
     except httpx.HTTPError as error:
-        raise ServerUnavailable(f"the server {server} does not answer: {str(error) or type(error).__name__}") from None
+        what = str(error) or type(error).__name__
+        hint = "is the authority of its certificate known? see --ca" if "CERTIFICATE_VERIFY_FAILED" in what else None
+        raise ServerUnavailable(f"the server {server} does not answer: {what}", hint=hint) from None
     try:
         if got.status_code == 200:
             return msgspec.json.decode(got.content, type=kind)

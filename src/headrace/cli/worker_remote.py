@@ -19,6 +19,7 @@ def remote_worker(
     session: Session,
     servers: Sequence[str] | None,
     token_file: str | None,
+    ca: str | None,
     *,
     queues: Sequence[str],
     labels: Mapping[str, str],
@@ -30,13 +31,16 @@ def remote_worker(
     """The worker, not started yet. Raises :class:`HeadraceError` for options that cannot be meant."""
     from headrace.assembly import slots_of
     from headrace.cli.token import read_token
+    from headrace.cli.trust import trust
     from headrace.config.interceptors import interceptors_of
     from headrace.config.settings import Settings
     from headrace.contracts.database import DATABASE
     from headrace.worker.remote import RemoteWorker
 
     if not servers:
-        raise HeadraceError("--token-file is for --server", hint="for example: --server http://127.0.0.1:7233")
+        raise HeadraceError(
+            "--token-file and --ca are for --server", hint="for example: --server http://127.0.0.1:7233"
+        )
     if session.store_given:
         raise HeadraceError("--server and --store exclude each other", hint="a worker of a server needs no store")
     settings = session.configuration.settings if session.configuration is not None else Settings()
@@ -45,6 +49,7 @@ def remote_worker(
     return RemoteWorker(
         servers,
         read_token(token_file, variable=TOKEN_VARIABLE, key="server.worker_tokens"),
+        trust=trust(ca, servers),
         name=name,
         queues=tuple(queues),
         labels=labels,

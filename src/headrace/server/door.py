@@ -18,17 +18,11 @@ class Forbidden(Exception):
 
 
 class Door:
-    """Who may come in now; :meth:`change` while it is open. ``workers``, ``administrators``: texts with tokens, see
+    """Who may come in now; :meth:`become` while it is open. ``workers``, ``administrators``: texts with tokens, see
     :class:`Tokens`; None: nobody of that sort. Raises :class:`HeadraceError` if there is none at all, if one cannot be a
     token, and if one is for both: every worker could then administer the node."""
 
     def __init__(self, workers: str | None, administrators: str | None = None) -> None:
-        self._workers: Tokens | None
-        self._administrators: Tokens | None
-        self.change(workers, administrators)
-
-    def change(self, workers: str | None, administrators: str | None = None) -> None:
-        """Let these in from now on, and no others. After an error nothing has changed."""
         administering = None if administrators is None else Tokens(administrators, key="server.admin_tokens")
         working = None if workers is None and administering is not None else Tokens(workers)
         if working is not None and administering is not None and working.shares_one_with(administering):
@@ -37,6 +31,10 @@ class Door:
                 hint="whoever has it could do both; make another one with: openssl rand -hex 32",
             )
         self._workers, self._administrators = working, administering
+
+    def become(self, other: Door) -> None:
+        """Let those in from now on whom the other lets in, and nobody else."""
+        self._workers, self._administrators = other._workers, other._administrators
 
     def guard(self, connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         """For workers alone. Raises :class:`NotAuthorized` and :class:`Forbidden`. Called before the body is read."""

@@ -249,11 +249,17 @@ class Host:
     async def _reload(self, all_again: bool) -> Reloaded:
         new = await asyncio.to_thread(self._load)
         server = new.settings.server
+        renewed: tuple[str, ...] = ()
         if self._listener is not None and server.listen is not None:  # to stop listening takes a restart
-            self._listener.change(
-                server.worker_tokens, lease_seconds=server.worker_lease, admin_tokens=server.admin_tokens
+            renewed = self._listener.change(
+                server.worker_tokens,
+                lease_seconds=server.worker_lease,
+                admin_tokens=server.admin_tokens,
+                tls_certificate=server.tls_certificate,
+                tls_key=server.tls_key,
             )
         done = await self.headrace.reload(new.settings)
+        done = msgspec.structs.replace(done, changed=tuple(dict.fromkeys((*done.changed, *renewed))))
         self.configuration = new
         self._secret |= {path for path, given in new.given.items() if given.secret is not None}
         self._applied(done.in_force)
@@ -304,7 +310,9 @@ class Host:
         }
 
     def _watched(self) -> list[Path]:
-        return [*self.configuration.watched, *self.files.paths, *self._folders()]
+        server = self.configuration.settings.server
+        certificates = [Path(file) for file in (server.tls_certificate, server.tls_key) if file is not None]
+        return [*self.configuration.watched, *certificates, *self.files.paths, *self._folders()]
 
     def _folders(self) -> list[Path]:
         """A file that is new changes its folder."""
@@ -338,5 +346,7 @@ def _listener_of(settings: Settings, administration: Administration, *, shares_p
         lease_seconds=server.worker_lease,
         admin_tokens=server.admin_tokens,
         administration=administration,
+        tls_certificate=server.tls_certificate,
+        tls_key=server.tls_key,
         shares_port=shares_port,
     )
