@@ -192,3 +192,15 @@ def test_several_nodes_share_the_port(stage):
     run_id = stage.run()
     stage.gate.touch()
     assert stage.until_ended(run_id)["output"] == {"far": 1}
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_a_task_that_wants_a_lock_is_told_that_there_are_none(stage, executor):
+    stage.cli.write("jobs.py", "from headrace import lock\n\ndef job():\n    with lock('door'):\n        pass\n")
+    stage.cli.write("held.yaml", f"tasks:\n  far: {{python: jobs.py:job, executor: {executor}, queue: gpu}}\n")
+    stage.up()
+    stage.worker("w1")
+    run_id = stage.run()
+    assert stage.until_ended(run_id)["state"] == "failed"
+    failure = stage.show(run_id)["tasks"]["far"]["error"]
+    assert "a worker without access to the store cannot take locks" in failure["message"]
