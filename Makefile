@@ -43,7 +43,7 @@ demo: $(STAMP)  ## run examples/flights on 336,776 real flights and say where th
 test: $(STAMP)  ## run the tests and list what was skipped
 	@$(BIN)/pytest -rs $(PYTEST_ARGS)
 
-soak: $(STAMP)  ## kill the engine at random times for a long while (KILLS=300 SEED=now)
+soak: $(STAMP)  ## kill the engine, and suspend simulated nodes, at random times for a long while (KILLS=300 SEED=now)
 	@HEADRACE_KILLS=$(KILLS) HEADRACE_SEED=$(SEED) $(BIN)/pytest -s -m soak $(PYTEST_ARGS)
 
 soak-cluster: $(STAMP)  ## disturb three nodes on one PostgreSQL for a long while, kind by kind (MINUTES=10 SEED=now)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "backends" / "stores")]
+
 COMMAND = [sys.executable, "-m", "headrace.cli"]
 
 

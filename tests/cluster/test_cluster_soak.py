@@ -104,5 +104,7 @@ def test_for_a_long_time(
     minutes = float(os.environ["HEADRACE_MINUTES"])
     verdict, disturber = Soak(cluster_postgres, cluster_nats, tmp_path, seed).play(kinds, 60 * minutes)
     assert disturber.done or kinds == {"clocks"}
+    if kinds == {"suspend"}:
+        assert disturber.done["suspended"] >= 3 * minutes, "hardly anybody was ever suspended"
     if kinds in ({"kill"}, {"kill", "broker"}, {"kill", "clocks"}) and verdict.takeovers:
         assert verdict.takeovers[-1] < LEASE_SECONDS + TAKEOVER_SLACK_SECONDS

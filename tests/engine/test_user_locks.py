@@ -29,8 +29,6 @@ from headrace import (
 from headrace.sync import Headrace as SyncHeadrace
 from headrace.telemetry.metrics import flat
 
-import far_locks  # isort: skip
-
 WAIT_SECONDS_MAX = 30.0
 
 
@@ -457,12 +455,10 @@ def test_where_no_lock_can_be_taken(tmp_path: Path) -> None:
         async with lock("door"):
             raise AssertionError
 
-    process = task(far_locks.in_a_process).options(executor="process")
     cases = [
         (failing("nested", nested), "held by this attempt already"),
         (failing("blocking", blocking), "in a coroutine would block it"),
         (failing("twice", twice), "good for one `with`"),
-        (failing("process", process), "an attempt in a process of its own cannot take locks"),
         (code, "used outside a task"),
     ]
 

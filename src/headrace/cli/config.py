@@ -18,19 +18,43 @@ def build_app() -> typer.Typer:
     """The group of commands."""
     app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
     app.command("show")(show)
+    app.command("reload")(reload)
     app.command("check")(check)
     app.command("schema")(schema)
     return app
 
 
+Server = Annotated[
+    str | None, typer.Option("--server", metavar="URL", help="Of the node that serves there, for administrators.")
+]
+TokenFile = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file", metavar="FILE", help="Holds an administrator's token for --server. [env: HEADRACE_ADMIN_TOKEN]"
+    ),
+]
+
+CertificateAuthority = Annotated[
+    str | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Authorities (PEM) that the server's certificate may be from. [env: HEADRACE_CA]"
+    ),
+]
+
+
 def show(
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     running: Annotated[bool, typer.Option("--running", help="Of the nodes that run on this host.")] = False,
+    server: Server = None,
+    token_file: TokenFile = None,
+    ca: CertificateAuthority = None,
     config: options.Config = None,
     sets: options.Sets = None,
     output: options.Output = Format.TEXT,
 ) -> int:
     """Print every key with the value in force. Secrets are not shown."""
+    if server is not None:
+        return _show_served(server, token_file, ca, output, origin=origin)
     from headrace.config.load import load
 
     configuration = load(config, overrides=sets or (), only_right=running)
@@ -68,6 +92,44 @@ def _show_running(configuration: Configuration, output: Format, *, origin: bool)
 
         raise NotFound("no node of this store runs on this host", hint="start one: headrace up")
     write("\n".join(_node_text(node, origin=origin) for node in found))
+    return ExitCode.SUCCEEDED
+
+
+def _show_served(server: str, token_file: str | None, ca: str | None, output: Format, *, origin: bool) -> int:
+    from headrace.cli.config_remote import status
+
+    found = status(server, token_file, ca)
+    if output is not Format.TEXT:
+        write_document(found, output)
+    else:
+        write(_node_text(found, origin=origin))
+    return ExitCode.SUCCEEDED
+
+
+def reload(
+    server: Annotated[str, typer.Option("--server", metavar="URL", help="Where the node serves.")],
+    token_file: TokenFile = None,
+    ca: CertificateAuthority = None,
+    output: options.Output = Format.TEXT,
+) -> int:
+    """Have a node read its configuration and its workflow files again, and say what that changed. One that cannot be
+    used is refused: its mistakes are shown, and the old one stays in force."""
+    from headrace.cli.config_remote import reload as ask
+
+    done = ask(server, token_file, ca)
+    if output is not Format.TEXT:
+        import msgspec
+
+        write_document(msgspec.to_builtins(done), output)
+        return ExitCode.SUCCEEDED
+    write(f"node {done.node} has read {done.file or 'the environment'} again")
+    write(f"  changed: {', '.join(done.changed) or 'nothing'}")
+    if done.needs_restart:
+        write(f"  needs a restart: {', '.join(done.needs_restart)}")
+    for served in done.workflows:
+        write(f"  {served.file}: {', '.join(served.workflows) or 'no workflow'}")
+        if served.problem:
+            write("\n".join(f"    {line}" for line in served.problem.splitlines()))
     return ExitCode.SUCCEEDED
 
 

@@ -63,6 +63,12 @@ def worker(
         str | None,
         typer.Option("--token-file", metavar="FILE", help="Holds the server's token. [env: HEADRACE_TOKEN]"),
     ] = None,
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            "--ca", metavar="FILE", help="Authorities (PEM) the server's certificate may be from. [env: HEADRACE_CA]"
+        ),
+    ] = None,
     store: options.Store = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -85,11 +91,11 @@ def worker(
     counts = _slots(slots)
     folder = _folder(source_dir)
 
-    if server or token_file:
+    if server or token_file or ca:
         from headrace.cli.worker_remote import remote_worker
 
         made = remote_worker(
-            session, server, token_file, queues=queues, labels=labels, slots=counts, name=name, data_dir=data_dir,
+            session, server, token_file, ca, queues=queues, labels=labels, slots=counts, name=name, data_dir=data_dir,
             source_dir=folder,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headrace.config.keys import KEYS, Path, settings_of, value_of
+from headrace.config.keys import KEYS, Key, Path, settings_of, value_of
 from headrace.config.settings import Change, Settings
 
 
@@ -30,9 +30,17 @@ def compare(old: Settings, new: Settings) -> Reloaded:
         before = value_of(old, path)
         if values[path] == before:
             continue
-        if key.change is Change.RESTART:
+        if key.change is Change.RESTART or _is_switched(key, old, new):
             waiting.append(key.name)
             merged[path] = before
         else:
             changed.append(key.name)
     return Reloaded(changed=tuple(changed), needs_restart=tuple(waiting), in_force=settings_of(merged))
+
+
+def _is_switched(key: Key, old: Settings, new: Settings) -> bool:
+    """Whether what the key belongs to is turned on or off by the change."""
+    if "switch" not in key.extra:
+        return False
+    switch = (*key.path[:-1], key.extra["switch"])
+    return (value_of(old, switch) is None) != (value_of(new, switch) is None)

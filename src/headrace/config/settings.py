@@ -36,9 +36,10 @@ def _about(
     text: str, change: Change = Change.RESTART, *, duration: bool = False, path: bool = False, **more: Any
 ) -> Meta:
     """What is known of a key besides its type. ``more``: bounds as msgspec knows them, ``default_text`` for a default
-    that is computed, ``secret`` for a value that is never shown."""
+    that is computed, ``secret`` for a value that is never shown, ``switch`` for
+    the key of the section that turns it all on by being there: to turn it on or off takes a restart."""
     extra: dict[str, Any] = {"change": change, "duration": duration, "path": path}
-    for name in ("default_text", "secret", "example", "bytes"):
+    for name in ("default_text", "secret", "example", "bytes", "switch"):
         if name in more:
             extra[name] = more.pop(name)
     return Meta(description=text, extra=extra, **more)
@@ -168,12 +169,14 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `headrace up` serves over HTTP: workers without database access, and whether the node is healthy."""
+    """What `headrace up` serves over HTTP: workers without database access, administrators, and whether the node is
+    healthy."""
 
     listen: Annotated[
         str | None,
         _about(
-            "Where to listen, as `host:port`. There is no TLS: off this host, put a proxy in front that has it.",
+            "Where to listen, as `host:port`. Without `tls_certificate` there is no TLS: off this host, give one, or put"
+            " a proxy in front that has it.",
             default_text="nothing is served",
             min_length=1,
             example="127.0.0.1:7233",
@@ -186,7 +189,43 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             ' one gets whatever tasks are given and decides their outcomes. Best kept in a file: `{file = "tokens"}`.',
             Change.NOW,
             secret=True,
-            default_text="none: nothing is served without one",
+            default_text="none: no worker is served",
+            min_length=1,
+        ),
+    ] = None
+    admin_tokens: Annotated[
+        str | None,
+        _about(
+            "Tokens that let an administrator in, written as `worker_tokens` are: whoever has one sees the configuration"
+            " without its secrets and has it read again. None of them may be a worker's. One token of either sort is"
+            " needed for anything to be served.",
+            Change.NOW,
+            secret=True,
+            default_text="none: no administrator is served",
+            min_length=1,
+        ),
+    ] = None
+    tls_certificate: Annotated[
+        str | None,
+        _about(
+            "A PEM file with the server's certificate and those between it and its authority: the server then speaks TLS"
+            " alone. Read again with every reload, and when it changes: a renewed one is served at once. To begin or end"
+            " to speak TLS takes a restart.",
+            Change.NOW,
+            path=True,
+            switch="tls_certificate",
+            default_text="no TLS",
+            min_length=1,
+        ),
+    ] = None
+    tls_key: Annotated[
+        str | None,
+        _about(
+            "A PEM file with the private key of the certificate, not encrypted.",
+            Change.NOW,
+            path=True,
+            switch="tls_certificate",
+            default_text="in the file of the certificate",
             min_length=1,
         ),
     ] = None

@@ -31,6 +31,11 @@ class Grip(Protocol):
         ...
 
     @property
+    def held_until(self) -> float:
+        """Until when it is ours for certain unless it is renewed, by the monotonic clock."""
+        ...
+
+    @property
     def is_held(self) -> bool:
         """Whether it is still ours, as far as this process can know."""
         ...
@@ -124,8 +129,8 @@ class Lock:
         attempt = info._attempt
         if attempt.locker is None:
             raise LockMisused(
-                f"lock({self.name!r}): an attempt in a process of its own cannot take locks",
-                hint="give the task `executor: thread` (or make it a coroutine), or take the lock in a task around it",
+                f"lock({self.name!r}): a worker without access to the store cannot take locks",
+                hint="give the task a queue that nodes or workers with a store serve",
             )
         self._owner = attempt.key
         self._locker = attempt.locker
@@ -229,7 +234,7 @@ def _call(locker: Locker, work: Coroutine[Any, Any, T]) -> T:
 
 def lock(name: str, *, timeout: str | float | datetime.timedelta | None = None) -> Lock:
     """A lock that one attempt at a time holds, on all nodes of the store: ``async with lock("name") as held:`` in a
-    coroutine, ``with lock("name") as held:`` in a task that runs in a thread.
+    coroutine, ``with lock("name") as held:`` in a plain function; both also in a process of their own.
 
     ``name``: 1 to 200 characters; names that begin with ``headrace.`` are reserved. Those who wait are served in the
     order in which they came. ``timeout``: how long to wait (default: for as long as the attempt may run; 0: only ask);
@@ -237,8 +242,9 @@ def lock(name: str, *, timeout: str | float | datetime.timedelta | None = None) 
 
     Given back at the end of the block, and in any case when the attempt ends. If it is lost before (the node could not
     renew it in time, or lost its lease), the block is cancelled and the attempt fails with :class:`LockLost`, which is
-    retryable; code in a thread goes on until it looks at ``held.is_held`` or calls ``held.check()``. Raises
-    :class:`LockMisused` outside of tasks, in tasks of executor ``process``, and for a lock that the attempt has already.
+    retryable; a process is killed; code in a thread goes on until it looks at ``held.is_held`` or calls
+    ``held.check()``. Raises :class:`LockMisused` outside of tasks, on workers without access to the store, and for a lock
+    that the attempt has already.
     """
     return make_lock(name, timeout)
 

@@ -41,9 +41,14 @@ class Held:
         self._holding = holding
 
     @property
+    def held_until(self) -> float:
+        """Until when the lock is ours for certain unless it is renewed; in the past for one that has ended."""
+        return -math.inf if self.ended else min(self.trusted_until, self._holding.lease_until)
+
+    @property
     def is_held(self) -> bool:
         """Whether the lock is still ours, as far as this node can know. Safe from any thread."""
-        return not self.ended and self._holding.monotonic() < min(self.trusted_until, self._holding.lease_until)
+        return self._holding.monotonic() < self.held_until
 
 
 class Holding:

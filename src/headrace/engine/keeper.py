@@ -92,32 +92,37 @@ class Keeper:
             self._holding.judge()
 
     def _keep(self) -> None:
+        wait: float | None = self._lease / RENEWALS_PER_LEASE
+        while wait is not None and not self._stop.wait(wait):
+            wait = self.round()
+
+    def round(self) -> float | None:
+        """Renew once; the seconds until the next time, None if the lease is lost. The thread does nothing else."""
         interval = self._lease / RENEWALS_PER_LEASE
         again = min(interval / 4, BACK_SECONDS)
-        wait = interval
-        while not self._stop.wait(wait):
-            begun = time.monotonic()
-            try:
-                if not self._leases.renew(self._node, self._epoch, self._lease):
-                    self._lost("the lease was taken over")
-                    return
-                if self._stop.is_set():  # another keeper may keep another lease by now
-                    return
-                self._trust(begun)
-                if self._holding is not None:
-                    self._holding.renew(self._node, self._epoch)
-                wait = max(begun + interval - time.monotonic(), 0.0)  # in time again, however long this one took
-            except HeadraceError as error:
-                logger.warning("the lease could not be renewed", extra={"error": str(error)})
-                self._judge()
-                wait = again
-            except Exception:
-                logger.exception("the lease could not be renewed")
-                self._judge()
-                wait = again
-            if time.monotonic() >= self.trusted_until:
-                self._lost("the lease could not be renewed in time")
-                return
+        begun = time.monotonic()
+        try:
+            if not self._leases.renew(self._node, self._epoch, self._lease):
+                self._lost("the lease was taken over")
+                return None
+            if self._stop.is_set():  # another keeper may keep another lease by now
+                return None
+            self._trust(begun)
+            if self._holding is not None:
+                self._holding.renew(self._node, self._epoch)
+            wait = max(begun + interval - time.monotonic(), 0.0)  # in time again, however long this one took
+        except HeadraceError as error:
+            logger.warning("the lease could not be renewed", extra={"error": str(error)})
+            self._judge()
+            wait = again
+        except Exception:
+            logger.exception("the lease could not be renewed")
+            self._judge()
+            wait = again
+        if time.monotonic() >= self.trusted_until:
+            self._lost("the lease could not be renewed in time")
+            return None
+        return wait
 
     def _lost(self, why: str) -> None:
         if not self._stop.is_set():

@@ -12,11 +12,13 @@ from collections.abc import Generator
 
 import uvicorn
 
+from headrace.contracts.administration import Administration
 from headrace.core.errors import HeadraceError
 from headrace.engine.node import Node
-from headrace.server.app import Door, build_app
+from headrace.server.app import build_app
 from headrace.server.desk import Desk
-from headrace.server.tokens import Tokens
+from headrace.server.door import Door
+from headrace.server.tls import Certificate
 
 logger = logging.getLogger("headrace.server")
 
@@ -46,12 +48,29 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Listener:
-    """A server for one node. ``listen``: ``host:port``. ``tokens``: see :class:`~headrace.server.tokens.Tokens`.
-    ``shares_port``: with other nodes of this host. Raises :class:`HeadraceError` if it cannot listen, or has no token to
-    ask for."""
+    """A server for one node. ``listen``: ``host:port``. ``tokens``, ``admin_tokens``: who may come in, see
+    :class:`~headrace.server.door.Door`. ``administration``: what administrators can ask, nothing if None.
+    ``tls_certificate``, ``tls_key``: PEM files, see :class:`~headrace.server.tls.Certificate`; without them there is no
+    TLS. ``shares_port``: with other nodes of this host. Raises :class:`HeadraceError` if it cannot listen, has no token
+    to ask for, or a certificate that cannot be used."""
 
-    def __init__(self, listen: str, tokens: str | None, *, lease_seconds: float, shares_port: bool = False) -> None:
-        self._door = Door(Tokens(tokens))
+    def __init__(
+        self,
+        listen: str,
+        tokens: str | None,
+        *,
+        lease_seconds: float,
+        admin_tokens: str | None = None,
+        administration: Administration | None = None,
+        tls_certificate: str | None = None,
+        tls_key: str | None = None,
+        shares_port: bool = False,
+    ) -> None:
+        if tls_key is not None and tls_certificate is None:
+            raise HeadraceError("server.tls_key is given, and server.tls_certificate is not")
+        self._certificate = None if tls_certificate is None else Certificate(tls_certificate, tls_key)
+        self._door = Door(tokens, admin_tokens)
+        self._administration = administration
         self._socket = _listen(listen, shares_port=shares_port)
         self._lease_seconds = lease_seconds
         self._desk: Desk | None = None
@@ -68,7 +87,7 @@ class Listener:
         """Serve for a node that has started."""
         self._desk = Desk(node, lease_seconds=self._lease_seconds)
         config = uvicorn.Config(
-            build_app(self._desk, self._door),
+            build_app(self._desk, self._door, self._administration),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -79,19 +98,41 @@ class Listener:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=CLOSE_SECONDS,
         )
+        config.load()
+        if self._certificate is not None:
+            config.ssl = self._certificate.context
         self._server = _Uvicorn(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="headrace-server")
         await self._server.listening.wait()
-        logger.info("workers are served", extra={"listen": self.address})
-        if not _is_loopback(self._socket.getsockname()[0]):
-            logger.warning("there is no TLS here: put a proxy in front that has it", extra={"listen": self.address})
+        is_tls = self._certificate is not None
+        logger.info("workers are served", extra={"listen": self.address, "tls": is_tls})
+        if not is_tls and not _is_loopback(self._socket.getsockname()[0]):
+            logger.warning(
+                "there is no TLS here: give a certificate, or put a proxy in front that has one",
+                extra={"listen": self.address},
+            )
 
-    def change(self, tokens: str | None, *, lease_seconds: float) -> None:
-        """Go by other tokens and another lease from now on. Raises :class:`HeadraceError`; then nothing has changed."""
-        self._door.change(Tokens(tokens))
+    def change(
+        self,
+        tokens: str | None,
+        *,
+        lease_seconds: float,
+        admin_tokens: str | None = None,
+        tls_certificate: str | None = None,
+        tls_key: str | None = None,
+    ) -> tuple[str, ...]:
+        """Go by other tokens, another lease and another certificate from now on; whether there is TLS stays as it is.
+        The names of the keys whose files hold another certificate or key than before. Raises :class:`HeadraceError`; then
+        nothing has changed."""
+        door = Door(tokens, admin_tokens)
+        renewed: tuple[str, ...] = ()
+        if self._certificate is not None and tls_certificate is not None:
+            renewed = self._certificate.change(tls_certificate, tls_key)
+        self._door.become(door)
         self._lease_seconds = lease_seconds
         if self._desk is not None:
             self._desk.lease_seconds = lease_seconds
+        return renewed
 
     async def stop(self) -> None:
         """Send those who wait away, let requests under way end, close the socket. Idempotent."""

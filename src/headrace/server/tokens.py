@@ -40,6 +40,10 @@ class Tokens:
             known |= hmac.compare_digest(one, found)
         return known and scheme.lower() == "bearer"
 
+    def shares_one_with(self, other: Tokens) -> bool:
+        """Whether a token is in both."""
+        return not set(self._digests).isdisjoint(other._digests)
+
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -27,11 +27,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from headrace.assembly import Headrace
 from headrace.config.changes import Reloaded
 from headrace.config.describe import entries
 from headrace.config.load import Configuration
 from headrace.config.settings import Settings
+from headrace.contracts.administration import Administration, Applied, ServedFile
 from headrace.core.errors import HeadraceError
 from headrace.service.catalog import ServedFiles
 from headrace.service.notify import Notifier
@@ -75,7 +78,7 @@ class Host:
         exit_now: Callable[[int], None] = os._exit,
         shares_port: bool = False,
     ) -> None:
-        self._listener = _listener_of(configuration.settings, shares_port=shares_port)
+        self._listener = _listener_of(configuration.settings, self, shares_port=shares_port)
         self.headrace = Headrace.configured(configuration.settings)
         self.configuration = configuration
         self.files = ServedFiles(self.headrace)
@@ -206,30 +209,57 @@ class Host:
     async def reload(self, *, all_again: bool = False) -> bool:
         """Read the configuration and the workflow files again, those too that have not changed if ``all_again``. False
         if the configuration was refused: everything stays as it was then, and the log says why."""
+        try:
+            await self._read_again(all_again)
+        except HeadraceError:
+            return False  # logged
+        return True
+
+    async def take_over(self) -> Applied:
+        """See :class:`headrace.contracts.administration.Administration`. The nodes beside this one under a supervisor
+        are told to do the same."""
+        self._say({"said": "reload-others"})
+        done = await self._read_again(True)
+        return Applied(
+            node=self.headrace.node_id,
+            file=self._file,
+            changed=done.changed,
+            needs_restart=done.needs_restart,
+            workflows=msgspec.convert(self.files.document(), tuple[ServedFile, ...]),
+        )
+
+    async def _read_again(self, all_again: bool) -> Reloaded:
         async with self._reloading:
             self._notifier.reloading()
             try:
                 return await self._reload(all_again)
             except HeadraceError as error:
                 last = self._last_reload
-                if not all_again and last is not None and last["problem"] == str(error):
-                    return False  # told already
-                logger.error(
-                    "the new configuration was refused; the old one stays in force",
-                    extra={"error": " ".join(str(error).split())},
-                )
-                self._note("refused", problem=str(error))
-                return False
+                if all_again or last is None or last["problem"] != str(error):  # else told already
+                    logger.error(
+                        "the new configuration was refused; the old one stays in force",
+                        extra={"error": " ".join(str(error).split())},
+                    )
+                    self._note("refused", problem=str(error))
+                raise
             finally:
                 self._notifier.ready(f"node {self.headrace.node_id} serves {self.headrace.store.url}")
                 self._say({"said": "reloaded", "drain": self.headrace.settings.node.drain})
 
-    async def _reload(self, all_again: bool) -> bool:
+    async def _reload(self, all_again: bool) -> Reloaded:
         new = await asyncio.to_thread(self._load)
         server = new.settings.server
+        renewed: tuple[str, ...] = ()
         if self._listener is not None and server.listen is not None:  # to stop listening takes a restart
-            self._listener.change(server.worker_tokens, lease_seconds=server.worker_lease)
+            renewed = self._listener.change(
+                server.worker_tokens,
+                lease_seconds=server.worker_lease,
+                admin_tokens=server.admin_tokens,
+                tls_certificate=server.tls_certificate,
+                tls_key=server.tls_key,
+            )
         done = await self.headrace.reload(new.settings)
+        done = msgspec.structs.replace(done, changed=tuple(dict.fromkeys((*done.changed, *renewed))))
         self.configuration = new
         self._secret |= {path for path, given in new.given.items() if given.secret is not None}
         self._applied(done.in_force)
@@ -238,7 +268,7 @@ class Host:
         before = self._last_reload or {"outcome": "applied", "needs_restart": []}
         is_news = list(done.needs_restart) != before["needs_restart"] or before["outcome"] != "applied"
         if not (all_again or done.changed or read or is_news):
-            return True
+            return done
         logger.info(
             "the configuration was read again",
             extra={"changed": list(done.changed), "workflow_files": [str(source.path) for source in read]},
@@ -246,7 +276,7 @@ class Host:
         if done.needs_restart:
             logger.warning("these changes need a restart", extra={"keys": list(done.needs_restart)})
         self._note("applied", done)
-        return True
+        return done
 
     def _note(self, outcome: str, done: Reloaded | None = None, problem: str | None = None) -> None:
         self._last_reload = {
@@ -259,22 +289,30 @@ class Host:
         self._write_status()
 
     def _write_status(self) -> None:
-        self._status.write(
-            {
-                "node": self.headrace.node_id,
-                "pid": os.getpid(),
-                "started_at": self._started_at,
-                "store": self.headrace.store.url,
-                "file": str(self.configuration.file.absolute()) if self.configuration.file else None,
-                "slots": self.headrace.slots,
-                "settings": entries(self.configuration, self.headrace.settings, self._secret),
-                "workflows": self.files.document(),
-                "reload": self._last_reload,
-            }
-        )
+        self._status.write(self.status())
+
+    @property
+    def _file(self) -> str | None:
+        return str(self.configuration.file.absolute()) if self.configuration.file else None
+
+    def status(self) -> dict[str, Any]:
+        """See :class:`headrace.contracts.administration.Administration`; the same is in the status file."""
+        return {
+            "node": self.headrace.node_id,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "store": self.headrace.store.url,
+            "file": self._file,
+            "slots": self.headrace.slots,
+            "settings": entries(self.configuration, self.headrace.settings, self._secret),
+            "workflows": self.files.document(),
+            "reload": self._last_reload,
+        }
 
     def _watched(self) -> list[Path]:
-        return [*self.configuration.watched, *self.files.paths, *self._folders()]
+        server = self.configuration.settings.server
+        certificates = [Path(file) for file in (server.tls_certificate, server.tls_key) if file is not None]
+        return [*self.configuration.watched, *certificates, *self.files.paths, *self._folders()]
 
     def _folders(self) -> list[Path]:
         """A file that is new changes its folder."""
@@ -290,9 +328,9 @@ class Host:
                 await self.reload()
 
 
-def _listener_of(settings: Settings, *, shares_port: bool) -> Listener | None:
-    """What serves workers over HTTP, listening but not answering yet; None if that is not asked for. Raises
-    :class:`HeadraceError`."""
+def _listener_of(settings: Settings, administration: Administration, *, shares_port: bool) -> Listener | None:
+    """What serves workers and administrators over HTTP, listening but not answering yet; None if that is not asked for.
+    Raises :class:`HeadraceError`."""
     server = settings.server
     if server.listen is None:
         return None
@@ -302,4 +340,13 @@ def _listener_of(settings: Settings, *, shares_port: bool) -> Listener | None:
         raise HeadraceError(
             f"server.listen is set, and the package {error.name} is missing", hint="pip install 'headrace[server]'"
         ) from None
-    return Listener(server.listen, server.worker_tokens, lease_seconds=server.worker_lease, shares_port=shares_port)
+    return Listener(
+        server.listen,
+        server.worker_tokens,
+        lease_seconds=server.worker_lease,
+        admin_tokens=server.admin_tokens,
+        administration=administration,
+        tls_certificate=server.tls_certificate,
+        tls_key=server.tls_key,
+        shares_port=shares_port,
+    )

@@ -101,8 +101,10 @@ class Supervisor:
         self._notifier.reloading()
         self._signal_all(signal.SIGHUP)
 
-    def _signal_all(self, number: int) -> None:
+    def _signal_all(self, number: int, *, but: _Child | None = None) -> None:
         for child in self._children:
+            if child is but:
+                continue
             # Before a node is ready the signal would end it; it reads the newest configuration anyway.
             if child.process is not None and (number != signal.SIGHUP or child.ready_at is not None):
                 child.process.send_signal(number)
@@ -182,6 +184,9 @@ class Supervisor:
         with contextlib.suppress(OSError):
             while line := await reader.readline():
                 message = msgspec.json.decode(line, type=_Message)
+                if message.said == "reload-others":  # somebody asked that node alone, over HTTP
+                    self._signal_all(signal.SIGHUP, but=child)
+                    continue
                 child.drain = message.drain
                 if message.said == "ready":
                     child.node = message.node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,15 +26,17 @@ CONNECT_SECONDS = 10.0
 class Link:
     """Speaks the worker protocol; see :mod:`headrace.contracts.remote`. Raises :class:`ServerUnavailable` when the server
     of the moment cannot answer (the next call goes to the next one), :class:`Fenced`, :class:`NotAuthorized`, and
-    :class:`ServerError` for what is refused for good."""
+    :class:`ServerError` for what is refused for good. ``trust``: the authorities that a server's certificate may be
+    from; the public ones if None."""
 
-    def __init__(self, urls: Sequence[str], token: str) -> None:
+    def __init__(self, urls: Sequence[str], token: str, trust: ssl.SSLContext | None = None) -> None:
         self.urls = tuple(_checked(url) for url in urls)
         self._at = 0
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, trust_env=False)
-        self._thread_client = httpx.Client(headers=headers, timeout=timeout, trust_env=False)
+        verify = True if trust is None else trust
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, trust_env=False, verify=verify)
+        self._thread_client = httpx.Client(headers=headers, timeout=timeout, trust_env=False, verify=verify)
         """For the keeper's thread, which renews the lease while the event loop may be blocked."""
 
     @property
@@ -68,7 +71,8 @@ class Link:
     def _gone(self, url: str, error: Exception) -> ServerUnavailable:
         self._leave(url)
         what = str(error) or type(error).__name__
-        return ServerUnavailable(f"the server {url} does not answer: {what}")
+        hint = "is the authority of its certificate known? see --ca" if "CERTIFICATE_VERIFY_FAILED" in what else None
+        return ServerUnavailable(f"the server {url} does not answer: {what}", hint=hint)
 
     def _leave(self, url: str) -> None:
         if url == self.url:  # else another call has moved on already
@@ -87,7 +91,7 @@ class Link:
             told = msgspec.json.decode(got.content, type=wire.Refusal)
         except msgspec.DecodeError:
             told = wire.Refusal(detail=f"{got.status_code} {got.reason_phrase}")
-        if got.status_code == 401:
+        if got.status_code in (401, 403):
             raise NotAuthorized(
                 f"the server {url} refused the token: {told.detail}",
                 hint="give one of its server.worker_tokens with --token-file or HEADRACE_TOKEN",

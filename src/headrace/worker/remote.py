@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,13 +37,14 @@ STOP_SECONDS = 10.0
 class RemoteWorker:
     """``servers``: addresses, one of which is used at a time. ``slots``: attempts at once by executor. ``source_dir``:
     where modules and scripts are, if the folder of the workflow's file does not exist here. ``data_dir``: for logs and
-    work folders."""
+    work folders. ``trust``: the authorities that a server's certificate may be from; the public ones if None."""
 
     def __init__(
         self,
         servers: Sequence[str],
         token: str,
         *,
+        trust: ssl.SSLContext | None = None,
         name: str | None = None,
         queues: Sequence[str] = (QUEUE_DEFAULT,),
         labels: Mapping[str, str] | None = None,
@@ -55,7 +57,7 @@ class RemoteWorker:
         process_calls: int = 5_000,
         process_memory: int | None = None,
     ) -> None:
-        self._link = Link(servers, token)
+        self._link = Link(servers, token, trust)
         self.kinds: TaskKinds = load_task_kinds()
         self._executors: dict[str, Executor] = {
             "inline": InlineExecutor(),

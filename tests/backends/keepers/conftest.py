@@ -12,6 +12,7 @@ _BACKENDS = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(_BACKENDS / "brokers"), str(_BACKENDS / "stores")]
 
 from etcd_server import EtcdServer  # noqa: E402
+from namespaces import hosts  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

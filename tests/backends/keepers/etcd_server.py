@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from broker_servers import Server, free_port, missing
-from mysql_certificates import make_certificates
+from certificates import make_certificates
 
 
 class EtcdServer(Server):

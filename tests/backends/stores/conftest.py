@@ -11,6 +11,7 @@ pytest.register_assert_rewrite("headrace.testing.store_conformance", "headrace.t
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: what lies beside the tests is imported by name
 
 from mariadb_server import MariadbServer, mariadb_programs  # noqa: E402
+from namespaces import hosts  # noqa: E402, F401
 from postgres_server import PostgresServer, postgres_folder  # noqa: E402
 
 

@@ -43,10 +43,13 @@ def postgres_folder() -> Path:
 
 
 class PostgresServer:
-    """One server. ``port`` stays the same over restarts."""
+    """One server. ``port`` stays the same over restarts. ``host``: where it listens; ``inside``: what to put before its
+    commands, to have them run on another host (as root)."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, host: str = "127.0.0.1", inside: tuple[str, ...] = ()) -> None:
         self._programs = programs
+        self.host = host
+        self._inside = inside
         self._folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
         self._data = self._folder / "data"
         self._log = (self._folder / "log").open("wb")
@@ -59,23 +62,35 @@ class PostgresServer:
         self._run(
             "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
         )
+        if inside:
+            with (self._data / "pg_hba.conf").open("a") as access:
+                access.write("host all all samenet trust\n")
 
     def _as_user(self) -> dict[str, object]:
         as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        if self._inside:  # entering another host takes root
+            as_nobody = {}
         return {**as_nobody, "cwd": self._folder, "env": {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}}
+
+    def _command(self, program: str, *arguments: object) -> list[str]:
+        words = [str(self._programs / program), *map(str, arguments)]
+        if self._inside:
+            user = [str(shutil.which("setpriv")), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            words = [*self._inside, *user, *words]
+        return words
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._programs / program, *arguments], capture_output=True, text=True, check=False, **self._as_user()
+            self._command(program, *arguments), capture_output=True, text=True, check=False, **self._as_user()
         )  # type: ignore[call-overload]
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
         """Start, or start again after a crash; returns when it takes connections."""
-        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._folder}
+        settings = {"listen_addresses": self.host, "port": self.port, "unix_socket_directories": self._folder}
         settings |= {"max_connections": 150, "shared_buffers": "64MB", "log_min_messages": "log"}
         words = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-        command = [self._programs / "postgres", "-D", self._data, *words]
+        command = self._command("postgres", "-D", self._data, *words)
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, **self._as_user())  # type: ignore[call-overload]
         deadline = time.monotonic() + START_SECONDS_MAX
         while not self._answers():
@@ -84,7 +99,7 @@ class PostgresServer:
             time.sleep(0.02)
 
     def _answers(self) -> bool:
-        ready = [self._programs / "psql", "-XAtqc", "SELECT 1", f"postgresql://postgres@127.0.0.1:{self.port}/postgres"]
+        ready = self._command("psql", "-XAtqc", "SELECT 1", self.url())
         return subprocess.run(ready, capture_output=True, check=False, **self._as_user()).returncode == 0  # type: ignore[call-overload]
 
     def crash(self) -> None:
@@ -102,13 +117,13 @@ class PostgresServer:
 
     def url(self, database: str = "postgres", port: int | None = None, more: str = "") -> str:
         """The URL of a database."""
-        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}{more}"
+        return f"postgresql://postgres@{self.host}:{port or self.port}/{database}{more}"
 
     def sql(self, database: str, text: str) -> str:
         """What psql prints for some SQL."""
         words = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", text, self.url(database)]
         done = subprocess.run(
-            [self._programs / "psql", *words], capture_output=True, text=True, check=False, **self._as_user()
+            self._command("psql", *words), capture_output=True, text=True, check=False, **self._as_user()
         )  # type: ignore[call-overload]
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

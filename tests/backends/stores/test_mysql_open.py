@@ -179,8 +179,8 @@ def test_a_user_without_rights(harness: MysqlHarness) -> None:
 
 def test_tls() -> None:
     """Asked for, it is used or refused, never left out; the certificate is checked where that is asked for."""
+    from certificates import make_certificates
     from mariadb_server import mariadb_programs
-    from mysql_certificates import make_certificates
 
     programs = mariadb_programs()
     server = MariadbServer(programs)

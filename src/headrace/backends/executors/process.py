@@ -132,7 +132,7 @@ class ProcessExecutor:
         body = self._encode(target, args, attempt)
         worker = await self._take()
         try:
-            kind, answer = await worker.call(body, log, attempt.pulse)
+            kind, answer = await worker.call(body, log, attempt)
         except asyncio.CancelledError:
             worker.kill()
             await worker.wait(KILL_WAIT_SECONDS)
@@ -164,7 +164,8 @@ class ProcessExecutor:
             "headers": attempt.headers,
         }
         try:
-            body = pickle.dumps((target, attempt.source_dir, args, fields, converters.given()), protocol=5)
+            has_locks = attempt.locker is not None
+            body = pickle.dumps((target, attempt.source_dir, args, fields, converters.given(), has_locks), protocol=5)
         except Exception as error:  # noqa: BLE001, RUF100 - __reduce__ of whatever an embedding program passes
             raise AttemptError(
                 "bad_argument",

@@ -20,8 +20,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.backends.executors import process_wire as wire
 from headrace.backends.executors.arguments import Convert, plan_conversion
@@ -31,6 +32,10 @@ from headrace.contracts import converters
 from headrace.contracts.current import AttemptInfo, attempt_var
 from headrace.contracts.execution import Attempt, AttemptError, CompletesLater
 from headrace.contracts.outcome import encode_output
+from headrace.core.errors import LockMisused
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 _PR_SET_PDEATHSIG = 1
 
@@ -94,9 +99,53 @@ class _Connection:
         self._sock = sock
         self._reader = sock.makefile("rb", buffering=64 * 1024)
         self._sending = threading.Lock()
+        self._guard = threading.Lock()
+        self._is_reading = False
+        self._calls: SimpleQueue[bytes | None] | None = None
+        """Calls that somebody else has read for us; None while we read ourselves."""
 
     def receive(self) -> bytes | None:
         """The body of the next call; None when the engine has gone."""
+        with self._guard:
+            calls = self._calls
+            self._is_reading = calls is None
+        if calls is not None:
+            return calls.get()
+        try:
+            return self._read()
+        finally:
+            with self._guard:
+                self._is_reading = False
+
+    def hand_over(self, loop: AbstractEventLoop, answered: Callable[[bytes | None], None]) -> None:
+        """See :class:`headrace.backends.executors.process_child_locks.Wire`. Nothing is read ahead by then: between a
+        call and its end the engine says nothing unless it is asked."""
+        with self._guard:
+            if self._is_reading:
+                raise LockMisused("the attempt that wants the lock is over")
+            calls = self._calls = SimpleQueue()
+        buffer = bytearray()
+
+        def readable() -> None:
+            data = self._sock.recv(256 * 1024, socket.MSG_DONTWAIT)
+            if not data:
+                loop.remove_reader(self._sock)
+                answered(None)
+                calls.put(None)
+                return
+            buffer.extend(data)
+            while len(buffer) >= wire.HEADER.size:
+                size, kind = wire.HEADER.unpack_from(buffer)
+                end = wire.HEADER.size + size
+                if len(buffer) < end:
+                    return
+                body = bytes(buffer[wire.HEADER.size : end])
+                del buffer[:end]
+                (answered if kind == wire.LOCK_ANSWER else calls.put)(body)
+
+        loop.add_reader(self._sock, readable)
+
+    def _read(self) -> bytes | None:
         header = self._reader.read(wire.HEADER.size)
         if len(header) < wire.HEADER.size:
             return None
@@ -108,6 +157,20 @@ class _Connection:
         """One frame."""
         with self._sending:
             self._sock.sendall(wire.frame(kind, body))
+
+
+class _LazyLocker:
+    """A :class:`~headrace.backends.executors.process_child_locks.ChildLocker` that is made when a lock is first taken: it
+    needs asyncio, which is a third of the start-up time."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        from headrace.backends.executors.process_child_locks import ChildLocker  # noqa: PLC0415 - see above
+
+        locker = self.__dict__.setdefault("_locker", ChildLocker(self._connection))
+        return getattr(locker, name)
 
 
 def main(argv: list[str]) -> None:
@@ -134,11 +197,12 @@ def _die_with_parent(parent_pid: int) -> None:
 def _serve(connection: _Connection, result_bytes_max: int) -> None:
     functions: dict[tuple[str, str | None], _Resolved] = {}
     log = _RemoteLog(connection)
+    locker: Any = _LazyLocker(connection)
     given: bytes | None = None
     while (body := connection.receive()) is not None:
         pulse: _RemotePulse | None = None
         try:
-            target, source_dir, args, fields, own = pickle.loads(body)  # noqa: S301 - from the engine, our parent
+            target, source_dir, args, fields, own, has_locks = pickle.loads(body)  # noqa: S301 - from the engine, our parent
             if own is not None and own != given:
                 _register(own, source_dir)
                 given = own
@@ -149,7 +213,8 @@ def _serve(connection: _Connection, result_bytes_max: int) -> None:
                 function = resolve(target, source_dir, {})
                 resolved = functions[target, source_dir] = (function, plan_conversion(function, target))
             pulse = _RemotePulse(connection)
-            info = AttemptInfo(Attempt(config={}, args=args, pulse=pulse.beat, **fields), log)
+            lent = locker if has_locks else None
+            info = AttemptInfo(Attempt(config={}, args=args, pulse=pulse.beat, locker=lent, **fields), log)
             result = contextvars.copy_context().run(_invoke, resolved, args, info)
             answer = encode_output(result)
             if len(answer) > result_bytes_max:

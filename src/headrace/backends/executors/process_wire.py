@@ -8,9 +8,11 @@ engine.
 from __future__ import annotations
 
 import struct
+from typing import Annotated, Literal
 
 import msgspec
 
+from headrace.contracts.locks import NAME_CHARS_MAX
 from headrace.core.events import Failure
 
 HEADER = struct.Struct("<IB")
@@ -34,8 +36,13 @@ HEARTBEAT = 5
 LATER = 6
 """Child to engine: the function has left the outcome to somebody else; ends the call."""
 
-Call = tuple[str, str | None, dict[str, object], dict[str, object], bytes | None]
-"""``(target, source_dir, args, attempt fields, pickled converters of the program)``."""
+LOCK = 7
+"""Child to engine: a :class:`LockAsk`, any number of times within a call."""
+LOCK_ANSWER = 8
+"""Engine to child: a :class:`LockAnswer`."""
+
+Call = tuple[str, str | None, dict[str, object], dict[str, object], bytes | None, bool]
+"""``(target, source_dir, args, attempt fields, pickled converters of the program, whether there are locks)``."""
 
 
 class RemoteFailure(msgspec.Struct, frozen=True):
@@ -46,6 +53,41 @@ class RemoteFailure(msgspec.Struct, frozen=True):
     lineage: tuple[str, ...]
     after: float | None = None
 
+
+class LockAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a call wants of a lock: ``take`` it, ``release`` it or no longer wait for it, ``look`` until when it is held.
+    ``call`` numbers the questions of a child; ``grip`` is the number of the question that took the lock."""
+
+    call: int
+    attempt: str
+    verb: Literal["take", "release", "look"]
+    grip: int = 0
+    name: Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)] = ""
+    timeout_seconds: float | None = None
+
+
+class LockProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a lock is not given. ``kind`` is a class of :mod:`headrace.core.errors`."""
+
+    kind: str
+    message: str
+    hint: str | None = None
+    name: str = ""
+    node: str = ""
+
+
+class LockAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``token`` of a lock that was taken; ``until`` when it is held for certain, by the monotonic clock."""
+
+    call: int
+    token: int = 0
+    until: float = 0.0
+    problem: LockProblem | None = None
+
+
+encode_lock = msgspec.msgpack.Encoder().encode
+decode_lock_ask = msgspec.msgpack.Decoder(LockAsk).decode
+decode_lock_answer = msgspec.msgpack.Decoder(LockAnswer).decode
 
 _encode_failure = msgspec.msgpack.Encoder().encode
 _decode_failure = msgspec.msgpack.Decoder(RemoteFailure).decode

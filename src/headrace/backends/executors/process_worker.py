@@ -13,9 +13,10 @@ from collections.abc import Callable
 import msgspec
 
 from headrace.backends.executors import process_wire as wire
+from headrace.backends.executors.process_locks import ChildLocks, refuse_late
 from headrace.backends.executors.watched_process import WatchedProcess
 from headrace.contracts.current import HEARTBEAT_BYTES_MAX
-from headrace.contracts.execution import AttemptError, AttemptLog, Pulse
+from headrace.contracts.execution import Attempt, AttemptError, AttemptLog, Pulse
 
 _MODULE = "headrace.backends.executors.process_child"
 
@@ -42,6 +43,7 @@ class ProcessWorker(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._log: AttemptLog | None = None
         self._pulse: Pulse | None = None
+        self._locks: ChildLocks | None = None
         self._last_words = b""
         self._transport: asyncio.WriteTransport | None = None
         self.calls = 0
@@ -81,13 +83,16 @@ class ProcessWorker(asyncio.Protocol):
         """False once the process has ended or was told to."""
         return not self.killed and self._process.alive
 
-    async def call(self, body: bytes, log: AttemptLog, pulse: Pulse | None = None) -> tuple[int, bytes]:
-        """Send one call; the kind and body of its answer. Raises :class:`AttemptError` of type ``crashed`` when the
-        process ends first. After a cancellation the process is in an unknown state: :meth:`kill` it."""
+    async def call(self, body: bytes, log: AttemptLog, attempt: Attempt) -> tuple[int, bytes]:
+        """Send one call of the attempt; the kind and body of its answer. Raises :class:`AttemptError` of type
+        ``crashed`` when the process ends first. After a cancellation the process is in an unknown state: :meth:`kill`
+        it."""
         assert self._transport is not None
         self.calls += 1
         self._log = log
-        self._pulse = pulse
+        self._pulse = attempt.pulse
+        if attempt.locker is not None:
+            self._locks = ChildLocks(attempt, attempt.locker, self._answer_lock)
         self._last_words = b""
         self._answer = self._loop.create_future()
         self._transport.write(wire.frame(wire.CALL, body))
@@ -97,6 +102,14 @@ class ProcessWorker(asyncio.Protocol):
             self._answer = None
             self._log = None
             self._pulse = None
+            if self._locks is not None:
+                self._locks.close()
+                self._locks = None
+
+    def _answer_lock(self, body: bytes) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(wire.frame(wire.LOCK_ANSWER, body))
 
     def kill(self) -> None:
         """SIGKILL to the process and its whole group."""
@@ -141,6 +154,12 @@ class ProcessWorker(asyncio.Protocol):
         if kind == wire.HEARTBEAT:
             if self._pulse is not None and _is_json(body):
                 self._pulse(body or None)
+            return
+        if kind == wire.LOCK:
+            if self._locks is not None:
+                self._locks.asked(body)
+            else:
+                refuse_late(body, self._answer_lock)
             return
         self._process.drain()  # the child flushed before it answered: this output belongs to this attempt
         if self._answer is not None and not self._answer.done():
