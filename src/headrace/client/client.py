@@ -50,6 +50,7 @@ from headrace.durable.start import OnConflict, OnReuse, StartOptions
 from headrace.durable.workflow import WorkflowFunction
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
+from headrace.engine.asker import following_run
 from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.forker import ForkPoint, fork
 from headrace.engine.minting import new_run_id
@@ -526,7 +527,8 @@ class Client:
         return await chained(self.interceptors.send, send)(call)
 
     async def query(self, run_id: str, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing.
+        """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing. Of a run that
+        continues as another, the one that follows answers.
 
         Raises :class:`NotFound` for an unknown query, :class:`InvalidCommand` if the run's code does not fit."""
         full = await self._full_id(run_id)
@@ -535,7 +537,11 @@ class Client:
 
     async def _query(self, call: MessageCall) -> Any:
         full = RunId(call.run_id)
-        live = self._node.live.get(full)
+        while (live := self._node.live.get(full)) is None:
+            following = await following_run(self._node, full)
+            if following is None:
+                break
+            full = following
         run = live.run if live is not None else await self._node.adopter.replay(full)
         if not isinstance(run, CodeRun):
             raise InvalidCommand(f"run {full} is a graph: it has no queries", hint=f"headrace runs show {full}")

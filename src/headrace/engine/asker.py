@@ -134,6 +134,18 @@ class Asker:
         )
 
 
+async def following_run(node: Node, run_id: RunId, *, unless: str | None = None) -> RunId | None:
+    """The run that an ended one continues as, for whom its messages are now; None if there is none. ``unless``: an update
+    that the ended run had accepted stays with it."""
+    row = await node.store.run(run_id)
+    if row is None or row.state not in FINAL_RUN_STATES:
+        return None
+    ended = await read_run(node, run_id)
+    if not isinstance(ended, CodeRun) or ended.next_run is None or unless in ended.updates:
+        return None
+    return RunId(ended.next_run)
+
+
 def unanswered(run_id: str, state: str, *, accepted: bool) -> InvalidCommand:
     """No answer will come from a run that has ended."""
     if accepted:

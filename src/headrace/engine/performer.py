@@ -30,7 +30,7 @@ from headrace.durable import effects
 from headrace.durable.run import CodeRun, Update
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
-from headrace.engine.asker import Asker, suspended, unanswered
+from headrace.engine.asker import Asker, following_run, suspended, unanswered
 from headrace.engine.extras import RunExtras
 from headrace.engine.live import LiveRun
 
@@ -317,17 +317,30 @@ class Performer:
         return future
 
     async def update(self, run_id: RunId, given: inp.Update) -> Any:
-        """Bring a request to a run and wait for its answer, whoever holds the run.
+        """Bring a request to a run and wait for its answer, whoever holds the run. What came too late for a run that
+        continues as another is for the one that follows.
 
         Raises :class:`UpdateRejected` if the validator or the handler refuses, :class:`InvalidCommand` if the run has
         ended, ends before it answers, or is suspended."""
+        while True:
+            try:
+                answer = await self._answer(run_id, given)
+                break
+            except InvalidCommand:
+                following = await following_run(self._node, run_id, unless=given.update)
+                if following is None:
+                    raise
+                run_id = following
+        if answer.failure is not None:
+            raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.type}: {answer.failure.message}")
+        return answer.output
+
+    async def _answer(self, run_id: RunId, given: inp.Update) -> Update:
         answer = await self._recorded_answer(run_id, given)
         while answer is None:
             live = await self._code_run(run_id)
             answer = await (self._asker.ask(run_id, given) if live is None else self._ask(live, given))
-        if answer.failure is not None:
-            raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.type}: {answer.failure.message}")
-        return answer.output
+        return answer
 
     async def _code_run(self, run_id: RunId) -> LiveRun | None:
         """A run in this node's memory; it is taken up for that if nobody has it. None if another node holds it."""
