@@ -285,7 +285,7 @@ class MysqlStore:
     ) -> list[Claim]:
         """See the contract. Claims whose answer never came are lost with the claimer's lease."""
         asked = Json([*dict.fromkeys(queues)]), Json(dict(labels)), Json(ready.room_rows(room))
-        return [ready.claim_of(row) for row in await self._procedure("claim_attempts_1", node, epoch, *asked)]
+        return [ready.claim_of(row) for row in await self._procedure("claim_attempts_2", node, epoch, *asked)]
 
     async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:
         """See the contract."""

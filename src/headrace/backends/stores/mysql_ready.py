@@ -55,7 +55,7 @@ def offer_rows(offers: Sequence[Offer]) -> list[dict[str, Any]]:
 
 
 def room_rows(room: Mapping[str, int]) -> list[dict[str, Any]]:
-    """What ``claim_attempts_1`` takes."""
+    """What ``claim_attempts_2`` takes."""
     return [{"e": executor, "n": count} for executor, count in room.items() if count > 0]
 
 
@@ -93,7 +93,7 @@ def _text(value: Any) -> str:
 
 
 def claim_of(row: Sequence[Any]) -> Claim:
-    """One answer of ``claim_attempts_1``."""
+    """One answer of ``claim_attempts_2``."""
     key, delivery, queue, executor, call, details = row
     return Claim(key.decode(), delivery, queue.decode(), executor.decode(), call, details)
 
