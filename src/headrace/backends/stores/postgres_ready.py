@@ -71,7 +71,7 @@ def text(value: Any) -> str:
 
 
 def claim_of(row: Sequence[Any]) -> Claim:
-    """One answer of ``claim_attempts_1``."""
+    """One answer of ``claim_attempts_2``."""
     key, delivery, queue, executor, call, details = row
     return Claim(key, delivery, queue, executor, call.encode(), _bytes(details))
 
