@@ -146,6 +146,43 @@ class TestLocks:
         assert [message.run_id for message in await owner.store.inbox([R1, R2], owner.name)] == [R1]
 
     @scenario
+    async def test_a_claim_looks_beyond_what_others_are_taking(self, stage: Stage) -> None:
+        """It waits for nobody and takes what it has room for, also if everything that it looks at first is somebody else's."""
+        harness: MysqlHarness = stage._harness  # type: ignore[assignment]
+        owner, worker = await stage.node("a"), await stage.node("b")
+        await owner.start(new_run(1))
+        offers = [Offer(key=f"{R1}/t{number}/1", queue="q", call=b"{}") for number in range(9)]
+        await owner.store.offer(owner.name, owner.epoch, offers)
+        places = "SELECT 1 FROM ready WHERE number IN (1, 2, 4) FOR UPDATE"
+        async with changing(harness, places):
+            claims = await worker.store.claim_attempts(worker.name, worker.epoch, ["q"], {}, {"": 2})
+            assert [one.key for one in claims] == [offers[2].key, offers[4].key]
+            claims = await worker.store.claim_attempts(worker.name, worker.epoch, ["q"], {}, {"": 9})
+            assert [one.key for one in claims] == [one.key for one in offers[5:]]
+        claims = await worker.store.claim_attempts(worker.name, worker.epoch, ["q"], {}, {"": 9})
+        assert [one.key for one in claims] == [offers[place].key for place in (0, 1, 3)]
+
+    @scenario
+    async def test_what_was_taken_since_a_claim_looked_stays_taken(self, stage: Stage) -> None:
+        """A claim looks without locks; here it saw everything before the others came."""
+        harness: MysqlHarness = stage._harness  # type: ignore[assignment]
+        owner, first, second = [await stage.node(name) for name in ("a", "b", "c")]
+        await owner.start(new_run(1))
+        offers = [Offer(key=f"{R1}/t{number}/1", queue="q", call=b"{}") for number in range(4)]
+        await owner.store.offer(owner.name, owner.epoch, offers)
+        assert len(await first.store.claim_attempts(first.name, first.epoch, ["q"], {}, {"": 2})) == 2
+        await owner.store.withdraw(owner.name, owner.epoch, [offers[2].key])
+        looked = (
+            "DROP PROCEDURE waiting_1; CREATE PROCEDURE waiting_1(IN p_queues LONGTEXT, IN p_executor VARBINARY(255),"
+            " IN p_labels LONGTEXT, IN p_now DOUBLE, IN p_most INT, OUT p_found LONGTEXT, OUT p_more INT)"
+            " SELECT '[1,2,3,4]', 0 INTO p_found, p_more"
+        )
+        await asyncio.to_thread(harness.sql, looked)
+        claims = await second.store.claim_attempts(second.name, second.epoch, ["q"], {}, {"": 9})
+        assert [(one.key, one.delivery) for one in claims] == [(offers[3].key, 1)]
+        assert len(await first.store.held(first.name, first.epoch)) == 2
+
+    @scenario
     async def test_a_wrong_clock_of_a_node_changes_nothing(self, stage: Stage) -> None:
         """Ten minutes ahead or behind: leases and timers are the database's affair."""
         with pytest.MonkeyPatch.context() as patch:

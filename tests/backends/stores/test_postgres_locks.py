@@ -14,6 +14,7 @@ import pytest
 from postgres_rig import PostgresHarness
 from postgres_server import PostgresServer
 
+from headrace.contracts.ready import Offer
 from headrace.core.errors import Fenced
 from headrace.testing.store_conformance.stage import Stage, event, new_run, run_id, scenario, update
 
@@ -103,6 +104,53 @@ class TestLocks:
             await harness.until_blocked("post_1")
         await asyncio.gather(post, park)
         assert await node.claim() == [R1, R2]
+
+    @scenario
+    async def test_a_claim_looks_beyond_what_others_are_taking(self, stage: Stage) -> None:
+        """It waits for nobody and takes what it has room for, also if everything that it looks at first is somebody else's."""
+        harness: PostgresHarness = stage._harness  # type: ignore[assignment]
+        owner, worker = await stage.node("a"), await stage.node("b")
+        await owner.start(new_run(1))
+        offers = [Offer(key=f"{R1}/t{number}/1", queue="q", call=b"{}") for number in range(60)]
+        await owner.store.offer(owner.name, owner.epoch, offers)
+        db = await asyncpg.connect(harness.url.partition("?")[0])
+        try:
+            async with db.transaction():
+                await db.execute(f"SELECT 1 FROM {harness.schema}.ready WHERE number <= 55 FOR UPDATE")
+                claims = await worker.store.claim_attempts(worker.name, worker.epoch, ["q"], {}, {"": 1})
+                assert [one.key for one in claims] == [offers[55].key]
+        finally:
+            await db.close()
+        last = Offer(key=f"{R1}/last/1", queue="q", call=b"{}", priority=1)
+        await owner.store.offer(owner.name, owner.epoch, [last])
+        claims = await worker.store.claim_attempts(worker.name, worker.epoch, ["q", "q"], {}, {"": 3})
+        assert [one.key for one in claims] == [last.key, offers[0].key, offers[1].key]
+
+    @scenario
+    async def test_what_was_taken_since_a_claim_looked_stays_taken(self, stage: Stage) -> None:
+        """A claim looks without locks; here it waits in the middle of that, for a table that is slow to read."""
+        harness: PostgresHarness = stage._harness  # type: ignore[assignment]
+        owner, worker = await stage.node("a"), await stage.node("b")
+        await owner.start(new_run(1))
+        offers = [Offer(key=f"{R1}/t{number}/1", queue="q", call=b"{}") for number in range(2)]
+        await owner.store.offer(owner.name, owner.epoch, offers)
+        db = await asyncpg.connect(harness.url.partition("?")[0])
+        try:
+            await db.execute(f"SET search_path = {harness.schema}")
+            await db.execute(
+                "ALTER TABLE runs RENAME TO quick_runs; CREATE VIEW runs AS SELECT * FROM quick_runs"
+                " WHERE pg_advisory_xact_lock_shared(1) IS NOT NULL"
+            )
+            async with db.transaction():
+                await db.execute("SELECT pg_advisory_xact_lock(1)")
+                task = asyncio.create_task(worker.store.claim_attempts(worker.name, worker.epoch, ["q"], {}, {"": 2}))
+                await harness.until_blocked("claim_attempts_2")
+                other = await asyncpg.connect(harness.url.partition("?")[0])
+                await other.execute(f"UPDATE {harness.schema}.ready SET worker = 'c' WHERE number = 1")
+                await other.close()
+            assert [one.key for one in await task] == [offers[1].key]
+        finally:
+            await db.close()
 
     @scenario
     async def test_a_wrong_clock_of_a_node_changes_nothing(self, stage: Stage) -> None:

@@ -41,10 +41,10 @@ PACKET_BYTES_MAX = 8 << 20
 _UNKNOWN_DATABASE = 1049
 
 # READ COMMITTED: the procedures rely on it. Backslash escapes (no NO_BACKSLASH_ESCAPES): the literals do. wait_timeout:
-# MySQL's own default; some servers set it to seconds.
+# MySQL's own default; some servers set it to seconds. group_concat_max_len: the procedures make lists of keys.
 _SESSION = (
     b"SET SESSION sql_mode='STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',time_zone='+00:00',"
-    b"autocommit=1,wait_timeout=28800,lock_wait_timeout=30,innodb_lock_wait_timeout=%d;"
+    b"autocommit=1,wait_timeout=28800,lock_wait_timeout=30,innodb_lock_wait_timeout=%d,group_concat_max_len=1073741824;"
     b"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 )
 

@@ -342,7 +342,7 @@ class PostgresStore:
     ) -> list[Claim]:
         """See the contract. Claims whose answer never came are lost with the claimer's lease."""
         wanted = {executor: limit for executor, limit in room.items() if limit > 0}
-        arguments = [list(queues), ready.text(dict(labels)), list(wanted), list(wanted.values())]
+        arguments = [[*dict.fromkeys(queues)], ready.text(dict(labels)), list(wanted), list(wanted.values())]
         return [ready.claim_of(row) for row in await self._table("claim_attempts_2", node, epoch, *arguments)]
 
     async def held(self, node: NodeId, epoch: Epoch) -> list[Claim]:

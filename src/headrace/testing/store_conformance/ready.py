@@ -141,6 +141,33 @@ class ReadyConformance:
         assert taken == ["b", "d", "a", "e"]
 
     @scenario
+    async def test_several_queues_are_one_line(self, stage: Stage) -> None:
+        """In the order of priority and age, whichever queue an offer is in; what may not be claimed is passed over."""
+        owner, worker = await cast(stage)
+        await owner.start(new_run(2))
+        wants = {"labels": {"zone": "a"}}
+        lines: list[tuple[str, str, int, dict[str, Any]]] = [
+            ("a", "gpu", 0, {}),
+            ("b", "cpu", 0, {}),
+            ("c", "gpu", -(2**31), {}),
+            ("d", "cpu", 2**31 - 1, {}),
+            ("e", "gpu", 2**31 - 1, wants),
+            ("f", "cpu", 0, {}),
+            ("g", "gpu", 2**31 - 1, {}),
+            ("h", "cpu", 1, {"run": run_id(2)}),
+            ("i", "gpu", 0, {}),
+            ("j", "other", 9, {}),
+        ]
+        for name, queue, priority, more in lines:
+            await offer(owner, an_offer(name, queue=queue, priority=priority, **more))
+        await owner.finish(run_id(2))
+        taken: list[str] = []
+        for room in (3, 1, 9):
+            found = await claim(worker, "gpu", "cpu", room={"thread": room})
+            taken.append("".join(one.key.split("/")[1] for one in found))
+        assert taken == ["dga", "b", "fic"]
+
+    @scenario
     async def test_queues_and_labels_choose_the_claimer(self, stage: Stage) -> None:
         owner, worker = await cast(stage)
         await offer(

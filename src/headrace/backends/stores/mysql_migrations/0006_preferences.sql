@@ -47,8 +47,68 @@ BEGIN
 END
 ;;
 
--- Candidates are read without locks and then taken one by one, by their key: a query that sorts would lock, and hide from
--- others, more than it takes. p_room: e executor, n how many.
+-- The offers of an executor that may be claimed, the first p_most of every queue, as a JSON array of their numbers, in the
+-- order of claims. p_more: whether a queue may have more. One priority after the other, because no index is in the order of
+-- claims (MariaDB has descending ones since 10.8 only): so a claim costs what it takes, however much waits.
+DROP PROCEDURE IF EXISTS waiting_1
+;;
+CREATE PROCEDURE waiting_1(
+    IN p_queues LONGTEXT CHARACTER SET utf8mb4, IN p_executor VARBINARY(255), IN p_labels LONGTEXT CHARACTER SET utf8mb4,
+    IN p_now DOUBLE, IN p_most INT, OUT p_found LONGTEXT CHARACTER SET utf8mb4, OUT p_more INT
+) SQL SECURITY INVOKER
+BEGIN
+    DECLARE v_done, v_left, v_count INT DEFAULT 0;
+    DECLARE v_priority, v_below BIGINT;
+    DECLARE v_queue VARBINARY(255);
+    DECLARE v_part LONGTEXT CHARACTER SET utf8mb4;
+    DECLARE v_queues CURSOR FOR
+        SELECT given.q FROM JSON_TABLE(p_queues, '$[*]' COLUMNS (q VARCHAR(255) PATH '$')) AS given;
+    DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_done = 1;
+    SET p_found = '', p_more = 0;
+    OPEN v_queues;
+    queues: LOOP
+        SET v_done = 0;
+        FETCH v_queues INTO v_queue;
+        IF v_done = 1 THEN
+            LEAVE queues;
+        END IF;
+        SET v_left = p_most, v_below = 1 << 40;
+        levels: WHILE v_left > 0 DO
+            SET v_priority = NULL;
+            SELECT priority INTO v_priority FROM ready FORCE INDEX (ready_by_worker)
+                WHERE worker IS NULL AND queue = v_queue AND executor = p_executor AND priority < v_below
+                ORDER BY priority DESC LIMIT 1;
+            IF v_priority IS NULL THEN
+                LEAVE levels;
+            END IF;
+            SET v_below = v_priority;
+            SELECT COUNT(*), GROUP_CONCAT('[', v_priority, ',', seen.number, ']' SEPARATOR ',') INTO v_count, v_part
+                FROM (
+                    SELECT ready.number FROM ready FORCE INDEX (ready_by_worker)
+                    STRAIGHT_JOIN runs FORCE INDEX (PRIMARY) ON runs.run_id = ready.run_id
+                    WHERE ready.worker IS NULL AND ready.queue = v_queue AND ready.executor = p_executor
+                      AND ready.priority = v_priority AND runs.ended_at IS NULL
+                      AND (ready.labels = '{}' OR JSON_CONTAINS(p_labels, CONVERT(ready.labels USING utf8mb4)))
+                      AND (ready.prefer_until IS NULL OR ready.prefer_until <= p_now
+                        OR JSON_CONTAINS(p_labels, CONVERT(ready.prefer USING utf8mb4)))
+                    ORDER BY ready.number LIMIT v_left) AS seen;
+            IF v_count > 0 THEN
+                SET v_left = v_left - v_count, p_found = CONCAT(p_found, IF(p_found = '', '', ','), v_part);
+            END IF;
+        END WHILE;
+        IF v_left = 0 THEN
+            SET p_more = 1;
+        END IF;
+    END LOOP;
+    CLOSE v_queues;
+    SET p_found = CONCAT('[', p_found, ']');
+    SELECT CONCAT('[', COALESCE(GROUP_CONCAT(given.n ORDER BY given.p DESC, given.n SEPARATOR ','), ''), ']') INTO p_found
+        FROM JSON_TABLE(p_found, '$[*]' COLUMNS (p INT PATH '$[0]', n BIGINT PATH '$[1]')) AS given;
+END
+;;
+
+-- As claim_attempts_1: candidates are read without locks and then taken one by one, but as many in one statement as there
+-- is room for. If others take too many of the first ones, it looks farther.
 DROP PROCEDURE IF EXISTS claim_attempts_2
 ;;
 CREATE PROCEDURE claim_attempts_2(
@@ -56,25 +116,14 @@ CREATE PROCEDURE claim_attempts_2(
     IN p_labels LONGTEXT CHARACTER SET utf8mb4, IN p_room LONGTEXT CHARACTER SET utf8mb4
 ) SQL SECURITY INVOKER
 BEGIN
-    DECLARE v_done, v_free, v_room, v_count, v_seen, v_most, v_tries INT DEFAULT 0;
+    DECLARE v_done, v_room, v_most, v_more, v_tries, v_from, v_to, v_count INT DEFAULT 0;
     DECLARE v_now DOUBLE;
     DECLARE v_executor VARBINARY(255);
-    DECLARE v_key VARBINARY(1024);
+    DECLARE v_found, v_new LONGTEXT CHARACTER SET utf8mb4;
     DECLARE v_taken LONGTEXT CHARACTER SET utf8mb4 DEFAULT '';
     DECLARE v_executors CURSOR FOR
         SELECT given.e, given.n FROM JSON_TABLE(p_room, '$[*]' COLUMNS (
             place FOR ORDINALITY, e VARCHAR(255) PATH '$.e', n INT PATH '$.n')) AS given ORDER BY given.place;
-    DECLARE v_waiting CURSOR FOR
-        SELECT ready.`key`
-        FROM JSON_TABLE(p_queues, '$[*]' COLUMNS (q VARCHAR(255) PATH '$')) AS given
-        STRAIGHT_JOIN ready FORCE INDEX (ready_by_worker)
-            ON ready.worker IS NULL AND ready.queue = CAST(given.q AS BINARY) AND ready.executor = v_executor
-        STRAIGHT_JOIN runs ON runs.run_id = ready.run_id
-        WHERE runs.ended_at IS NULL
-          AND (ready.labels = '{}' OR JSON_CONTAINS(p_labels, CONVERT(ready.labels USING utf8mb4)))
-          AND (ready.prefer_until IS NULL OR ready.prefer_until <= v_now
-            OR JSON_CONTAINS(p_labels, CONVERT(ready.prefer USING utf8mb4)))
-        ORDER BY ready.priority DESC, ready.number LIMIT v_most;
     DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_done = 1;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
     START TRANSACTION;
@@ -87,35 +136,35 @@ BEGIN
         IF v_done = 1 THEN
             LEAVE rooms;
         END IF;
-        SET v_most = 10 * v_room + 100, v_count = 0, v_tries = 3;
-        again: REPEAT
-            SET v_seen = 0, v_tries = v_tries - 1;
-            OPEN v_waiting;
-            walk: WHILE v_count < v_room DO
-                FETCH v_waiting INTO v_key;
-                IF v_done = 1 THEN
-                    LEAVE walk;
+        SET v_most = LEAST(v_room, 4000), v_tries = 3;
+        REPEAT
+            SET v_tries = v_tries - 1, v_from = 0;
+            CALL waiting_1(p_queues, v_executor, p_labels, v_now, v_most, v_found, v_more);
+            WHILE v_room > 0 AND v_from < JSON_LENGTH(v_found) DO
+                SET v_to = v_from + v_room;
+                SELECT COUNT(*), GROUP_CONCAT(given.n ORDER BY given.place SEPARATOR ',') INTO v_count, v_new
+                    FROM JSON_TABLE(v_found, '$[*]' COLUMNS (place FOR ORDINALITY, n BIGINT PATH '$')) AS given
+                    STRAIGHT_JOIN ready FORCE INDEX (ready_by_number) ON ready.number = given.n
+                    WHERE given.place > v_from AND given.place <= v_to AND ready.worker IS NULL FOR UPDATE SKIP LOCKED;
+                SET v_from = v_to;
+                IF v_count > 0 THEN
+                    SET v_room = v_room - v_count, v_taken = CONCAT(v_taken, IF(v_taken = '', '', ','), v_new),
+                        v_new = CONCAT('[', v_new, ']');
+                    UPDATE JSON_TABLE(v_new, '$[*]' COLUMNS (n BIGINT PATH '$')) AS given
+                        STRAIGHT_JOIN ready FORCE INDEX (ready_by_number) ON ready.number = given.n
+                        SET ready.worker = p_node, ready.worker_epoch = p_epoch, ready.delivery = ready.delivery + 1,
+                            ready.claimed_at = v_now, ready.prefer_until = NULL;
                 END IF;
-                SET v_seen = v_seen + 1, v_free = 0;
-                SELECT 1 INTO v_free FROM ready WHERE `key` = v_key AND worker IS NULL FOR UPDATE SKIP LOCKED;
-                IF v_free = 1 THEN
-                    UPDATE ready SET worker = p_node, worker_epoch = p_epoch, delivery = delivery + 1, claimed_at = v_now,
-                        prefer_until = NULL
-                        WHERE `key` = v_key;
-                    SET v_taken = CONCAT(v_taken, IF(v_taken = '', '"', ',"'), HEX(v_key), '"'), v_count = v_count + 1;
-                END IF;
-                SET v_done = 0;  -- one that somebody else has taken has set it
             END WHILE;
-            CLOSE v_waiting;
-            SET v_done = 0;
-        UNTIL v_count = v_room OR v_seen < v_most OR v_tries = 0 END REPEAT;
+            SET v_most = LEAST(10 * v_room + 100, 4000);
+        UNTIL v_room = 0 OR v_more = 0 OR v_tries = 0 END REPEAT;
     END LOOP;
     CLOSE v_executors;
     SET v_taken = CONCAT('[', v_taken, ']');
     SELECT ready.`key`, ready.delivery, ready.queue, ready.executor, ready_calls.`call`, ready.details
-        FROM JSON_TABLE(v_taken, '$[*]' COLUMNS (place FOR ORDINALITY, k VARCHAR(2048) PATH '$')) AS given
-        STRAIGHT_JOIN ready ON ready.`key` = UNHEX(given.k)
-        STRAIGHT_JOIN ready_calls ON ready_calls.`key` = ready.`key`
+        FROM JSON_TABLE(v_taken, '$[*]' COLUMNS (place FOR ORDINALITY, n BIGINT PATH '$')) AS given
+        STRAIGHT_JOIN ready FORCE INDEX (ready_by_number) ON ready.number = given.n
+        STRAIGHT_JOIN ready_calls FORCE INDEX (PRIMARY) ON ready_calls.`key` = ready.`key`
         ORDER BY given.place;
     COMMIT;
 END
