@@ -194,13 +194,97 @@ def test_several_nodes_share_the_port(stage):
     assert stage.until_ended(run_id)["output"] == {"far": 1}
 
 
-@pytest.mark.parametrize("executor", ["thread", "process"])
-def test_a_task_that_wants_a_lock_is_told_that_there_are_none(stage, executor):
-    stage.cli.write("jobs.py", "from headrace import lock\n\ndef job():\n    with lock('door'):\n        pass\n")
-    stage.cli.write("held.yaml", f"tasks:\n  far: {{python: jobs.py:job, executor: {executor}, queue: gpu}}\n")
+JOBS = """\
+import asyncio, os, time
+from pathlib import Path
+from headrace import lock
+
+def enter(folder):
+    with lock("door") as held:
+        held.check()
+        os.close(os.open(folder + "/inside", os.O_CREAT | os.O_EXCL))
+        os.unlink(folder + "/inside")
+        return held.token
+
+async def enter_async(folder):
+    async with lock("door") as held:
+        os.close(os.open(folder + "/inside", os.O_CREAT | os.O_EXCL))
+        await asyncio.sleep(0)
+        os.unlink(folder + "/inside")
+        return held.token
+
+def hold(folder):
+    with lock("door") as held:
+        with open(folder + "/trace", "a") as trace:
+            trace.write(f"{held.token}\\n")
+        while not os.path.exists(folder + "/gate"):
+            time.sleep(0.02)
+        return held.token
+"""
+
+
+def locking(stage, *tasks: str) -> None:
+    stage.cli.write("jobs.py", JOBS)
+    lines = [f"  {name}: {{{task}, with: {{folder: {stage.cli.folder}}}}}" for name, task in enumerate(tasks)]
+    stage.cli.write("held.yaml", "\n".join(["name: held", "tasks:", *(line.replace("  ", "  t", 1) for line in lines)]))
+
+
+def test_workers_and_nodes_share_locks(stage):
+    """In threads, processes and coroutines, under rising tokens."""
+    far = [f"queue: gpu, executor: {executor}" for executor in ("thread", "process", "thread", "process")]
+    locking(
+        stage,
+        *(f"python: jobs.py:enter, {where}" for where in far),
+        "python: jobs.py:enter_async, queue: gpu",
+        "python: jobs.py:enter",
+    )
     stage.up()
     stage.worker("w1")
+    stage.worker("w2")
     run_id = stage.run()
-    assert stage.until_ended(run_id)["state"] == "failed"
-    failure = stage.show(run_id)["tasks"]["far"]["error"]
-    assert "a worker without access to the store cannot take locks" in failure["message"]
+    assert stage.until_ended(run_id)["state"] == "succeeded", stage.show(run_id)
+    assert len(set(stage.show(run_id)["output"].values())) == 6
+    assert [row["name"] for row in stage.cli.json("locks")] == ["headrace.leader"]
+
+
+def test_the_lock_of_a_killed_worker_falls_free_with_its_lease(stage):
+    stage.configure(lease="5s")
+    locking(stage, "python: jobs.py:hold, queue: gpu")
+    stage.up()
+    first = stage.worker("w1")
+    run_id = stage.run()
+    wait_until(lambda: len(stage.marks()) == 1, "the lock")
+
+    def expires_at() -> str:
+        return next(row["expires_at"] for row in stage.cli.json("locks") if row["node"] == "remote:w1")
+
+    before = expires_at()
+    wait_until(lambda: expires_at() > before, "a renewal")
+    stage.worker("w2")
+    first.kill()
+    first.wait(BOUND)
+    wait_until(lambda: len(stage.marks()) == 2, "the next holder")
+    stage.gate.touch()
+    one, other = map(int, stage.marks())
+    assert other > one
+    assert stage.until_ended(run_id)["output"] == {"t0": other}
+
+
+def test_a_worker_that_was_suspended_has_lost_its_lock(stage):
+    stage.configure(lease="5s")
+    locking(stage, "python: jobs.py:hold, queue: gpu, executor: process")
+    stage.up()
+    first = stage.worker("w1")
+    run_id = stage.run()
+    wait_until(lambda: len(stage.marks()) == 1, "the lock")
+    os.kill(first.pid, signal.SIGSTOP)
+    stage.worker("w2")
+    wait_until(lambda: len(stage.marks()) == 2, "the next holder")
+    os.kill(first.pid, signal.SIGCONT)
+    wait_until(lambda: stage.said("up").count("remote:w1") == 2, "joining anew")
+    (row,) = [row for row in stage.cli.json("locks") if row["name"] == "door"]
+    one, other = map(int, stage.marks())
+    assert (row["node"], row["token"]) == ("remote:w2", other)
+    assert other > one
+    stage.gate.touch()
+    assert stage.until_ended(run_id)["output"] == {"t0": other}

@@ -28,6 +28,7 @@ def test_suspended_nodes_harm_nothing(seed: int, tmp_path: Path) -> None:
     # What they had on its way when they were suspended is what could do harm.
     assert counts["refused"] > SUSPENSIONS / 5
     assert counts["suspended while renewing"]
+    assert counts["given up"] <= 3
 
 
 @pytest.mark.soak

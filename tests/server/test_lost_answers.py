@@ -9,8 +9,10 @@ from headrace import Headrace
 from headrace.contracts import remote as wire
 from headrace.contracts.ready import Beat, Result
 from headrace.core.errors import ServerUnavailable
+from headrace.engine.holding import Holding
 from headrace.server.listener import Listener
 from headrace.worker.link import Link
+from headrace.worker.locks import ServerLocks
 from headrace.worker.source import ServerSource
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -50,6 +52,11 @@ class LosingProxy:
         writer.close()
 
 
+def source_of(link: Link) -> ServerSource:
+    holding = Holding(ServerLocks(link), 15.0)
+    return ServerSource(link, wire.Join(queues=("far",)), holding, woken=lambda: None, lost=lambda: None)
+
+
 def test_what_was_claimed_with_an_answer_that_was_lost_is_found(tmp_path: Path) -> None:
     async def test() -> None:
         file = tmp_path / "far.yaml"
@@ -58,7 +65,7 @@ def test_what_was_claimed_with_an_answer_that_was_lost_is_found(tmp_path: Path) 
         async with Headrace(f"sqlite:///{tmp_path}/x.db") as hr, LosingProxy(listener.address) as proxy:
             await listener.start(hr._node)
             link = Link([proxy.url], TOKEN)
-            source = ServerSource(link, wire.Join(queues=("far",)), woken=lambda: None, lost=lambda: None)
+            source = source_of(link)
             await source.join()
             run = await hr.run(str(file))
             proxy.loses = "/claim"
@@ -94,7 +101,7 @@ def test_a_worker_that_stops_gives_back_what_a_lost_answer_brought(tmp_path: Pat
         async with Headrace(f"sqlite:///{tmp_path}/x.db") as hr, LosingProxy(listener.address) as proxy:
             await listener.start(hr._node)
             link = Link([proxy.url], TOKEN)
-            source = ServerSource(link, wire.Join(queues=("far",)), woken=lambda: None, lost=lambda: None)
+            source = source_of(link)
             await source.join()
             await hr.run(str(file))
             proxy.loses = "/claim"

@@ -14,12 +14,13 @@ import pytest
 
 from headrace import Headrace, RunCancelled, RunFailed
 
-pytest.register_assert_rewrite("headrace.testing.server_conformance")
+pytest.register_assert_rewrite("headrace.testing.server_conformance", "headrace.testing.server_lock_conformance")
 
 from postgres_server import PostgresServer  # noqa: E402
 
 from headrace.server.listener import Listener  # noqa: E402
 from headrace.testing.server_conformance import QUEUE, ServerConformance, Worker, result  # noqa: E402
+from headrace.testing.server_lock_conformance import ServerLockConformance  # noqa: E402
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -102,13 +103,13 @@ def test_a_sticky_task_is_left_to_the_worker_that_carried_out_the_task_before_it
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
-class TestOnSqlite(ServerConformance):
+class TestOnSqlite(ServerConformance, ServerLockConformance):
     @pytest.fixture
     def open_place(self, tmp_path: Path) -> Callable[[], Any]:
         return lambda: place(f"sqlite:///{tmp_path}/x.db", tmp_path)
 
 
-class TestOnPostgres(ServerConformance):
+class TestOnPostgres(ServerConformance, ServerLockConformance):
     @pytest.fixture
     def open_place(self, tmp_path: Path, server_postgres: PostgresServer) -> Callable[[], Any]:
         url = server_postgres.url(more=f"?schema=t{uuid.uuid4().hex[:12]}")

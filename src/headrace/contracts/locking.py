@@ -129,8 +129,8 @@ class Lock:
         attempt = info._attempt
         if attempt.locker is None:
             raise LockMisused(
-                f"lock({self.name!r}): a worker without access to the store cannot take locks",
-                hint="give the task a queue that nodes or workers with a store serve",
+                f"lock({self.name!r}): nobody gives locks to this attempt",
+                hint="an attempt that a node or a worker carries out can take locks; one that was made by hand cannot",
             )
         self._owner = attempt.key
         self._locker = attempt.locker
@@ -243,8 +243,7 @@ def lock(name: str, *, timeout: str | float | datetime.timedelta | None = None) 
     Given back at the end of the block, and in any case when the attempt ends. If it is lost before (the node could not
     renew it in time, or lost its lease), the block is cancelled and the attempt fails with :class:`LockLost`, which is
     retryable; a process is killed; code in a thread goes on until it looks at ``held.is_held`` or calls
-    ``held.check()``. Raises :class:`LockMisused` outside of tasks, on workers without access to the store, and for a lock
-    that the attempt has already.
+    ``held.check()``. Raises :class:`LockMisused` outside of tasks, and for a lock that the attempt has already.
     """
     return make_lock(name, timeout)
 

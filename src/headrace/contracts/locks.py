@@ -51,7 +51,8 @@ class Term(msgspec.Struct, frozen=True):
 class LockClaim(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants a lock. ``holder`` is new for every acquisition: two tasks of one node are two holders. ``node`` and
     ``epoch`` are whose lease the lock depends on. ``ttl_seconds``: how long it is held without a renewal. ``queue``: get
-    in line if it is not free; without, only ask."""
+    in line if it is not free; without, only ask. ``wait_seconds``: how long the answer may wait for our turn to come; a
+    store answers at once, a server may not."""
 
     name: str
     holder: str
@@ -59,6 +60,7 @@ class LockClaim(msgspec.Struct, frozen=True, kw_only=True):
     epoch: Epoch
     ttl_seconds: float
     queue: bool = True
+    wait_seconds: float = 0.0
 
 
 class LockTurn(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from headrace.contracts.locks import NAME_CHARS_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN
 from headrace.contracts.ready import Claim, Outcome
 from headrace.core.ids import Epoch
 
@@ -32,6 +33,9 @@ CLAIMS_MAX = 100
 
 WAIT_SECONDS_MAX = 20.0
 """How long a claim waits for something to come."""
+
+LOCK_WAIT_SECONDS_MAX = 3.0
+"""How long a claim of a lock waits for its turn."""
 
 PROBLEM = "urn:headrace:problem:"
 """Begins the ``type`` of a refusal."""
@@ -151,8 +155,60 @@ class AskGiveBack(Asked, kw_only=True):
     claims: Annotated[list[WireBeat], Meta(max_length=10_000)]
 
 
+LockName = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^[^\x00]*$")]
+Holder = Annotated[str, Meta(min_length=1, max_length=100)]
+Ttl = Annotated[float, Meta(ge=TTL_SECONDS_MIN, le=TTL_SECONDS_MAX)]
+
+
+class AskTakeLock(Asked, kw_only=True):
+    """``take-lock``: a :class:`~headrace.contracts.locks.LockClaim`; ``holder`` is new for every acquisition."""
+
+    name: LockName
+    holder: Holder
+    ttl_seconds: Ttl
+    queue: bool = True
+    wait_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+
+
+class LockTaken(msgspec.Struct, kw_only=True):
+    """The answer: a :class:`~headrace.contracts.locks.LockTurn`; ``token`` is 0 if it is not ours yet."""
+
+    token: int
+    node: str = ""
+    ahead: int = 0
+    frees_in_seconds: float = 0.0
+
+
+class WireLock(msgspec.Struct, kw_only=True):
+    """A lock that is held."""
+
+    name: LockName
+    holder: Holder
+    token: int
+
+
+class AskRenewLocks(Asked, kw_only=True):
+    """``renew-locks``: begin their time anew."""
+
+    locks: Annotated[list[WireLock], Meta(max_length=10_000)]
+    ttl_seconds: Ttl
+
+
+class LocksRenewed(msgspec.Struct, kw_only=True):
+    """The answer, in the order of the locks; False for one that is lost."""
+
+    kept: list[bool]
+
+
+class AskReleaseLock(Asked, kw_only=True):
+    """``release-lock``: give a lock or a place in the line up. May be repeated."""
+
+    name: LockName
+    holder: Holder
+
+
 class Nothing(msgspec.Struct):
-    """The answer of ``give-back`` and ``leave``."""
+    """The answer of ``give-back``, ``release-lock`` and ``leave``."""
 
 
 class Refusal(msgspec.Struct, kw_only=True):

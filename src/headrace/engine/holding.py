@@ -64,11 +64,27 @@ class Holding:
         self._guard = threading.Lock()
 
     async def ask(
-        self, name: str, holder: str, node: NodeId, epoch: Epoch, on_lost: Callable[[str], None], *, queue: bool
+        self,
+        name: str,
+        holder: str,
+        node: NodeId,
+        epoch: Epoch,
+        on_lost: Callable[[str], None],
+        *,
+        queue: bool,
+        wait_seconds: float = 0.0,
     ) -> Held | LockTurn:
         """Claim a lock: what is held from now on, or the answer of who has it. Raises :class:`Fenced` and what the keeper
         of the locks raises; after that, and if it is cancelled, the lock may be ours: see :meth:`release`."""
-        claim = LockClaim(name=name, holder=holder, node=node, epoch=epoch, ttl_seconds=self.ttl_seconds, queue=queue)
+        claim = LockClaim(
+            name=name,
+            holder=holder,
+            node=node,
+            epoch=epoch,
+            ttl_seconds=self.ttl_seconds,
+            queue=queue,
+            wait_seconds=wait_seconds,
+        )
         begun = self.monotonic()
         turn = await self.locks.take_lock(claim)
         if not turn.token:

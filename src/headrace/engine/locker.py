@@ -10,16 +10,17 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.contracts.locking import lost
 from headrace.contracts.locks import PLACE_SECONDS, LockTurn
 from headrace.core.errors import EngineStopped, Fenced, HeadraceError, LockLost, LockMisused, LockNotFree
-from headrace.engine.holding import Held
+from headrace.core.ids import Epoch, NodeId
+from headrace.engine.holding import Held, Holding
 
 if TYPE_CHECKING:
-    from headrace.engine.node import Node
+    from headrace.engine.launcher import Launcher
 
 logger = logging.getLogger("headrace.locker")
 
@@ -33,6 +34,41 @@ GAP_SECONDS = 0.02
 """The shortest time between two questions of one that waits."""
 
 
+class Host(Protocol):
+    """Whose locks they are: a node, or a worker that asks a server."""
+
+    @property
+    def id(self) -> NodeId:
+        """Its name."""
+        ...
+
+    @property
+    def epoch(self) -> Epoch:
+        """Of its lease."""
+        ...
+
+    @property
+    def holding(self) -> Holding:
+        """What renews its locks."""
+        ...
+
+    def holds(self, epoch: Epoch) -> bool:
+        """Whether what was taken under an epoch is still its own."""
+        ...
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something in the background."""
+        ...
+
+    def launchers(self) -> list[Launcher]:
+        """Who carries attempts out."""
+        ...
+
+    def lock_freed(self, bell: str) -> None:
+        """Somebody else is next, whose bell this is."""
+        ...
+
+
 class _Waiter:
     """One that wants a lock. ``ended``: its attempt is over, or the node stops."""
 
@@ -44,10 +80,22 @@ class _Waiter:
 
 
 class Locker:
-    """See :class:`headrace.contracts.locking.Locker`."""
+    """See :class:`headrace.contracts.locking.Locker`. ``patience_seconds``: how long whoever keeps the locks may be out
+    of reach. ``ask_seconds``: how often those who wait ask again; ``wait_seconds``: how long an answer may wait for their
+    turn, where there is no bell that would tell."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(
+        self,
+        node: Host,
+        *,
+        patience_seconds: Callable[[], float],
+        ask_seconds: float = ASK_SECONDS,
+        wait_seconds: float = 0.0,
+    ) -> None:
         self._node = node
+        self._patience = patience_seconds
+        self._ask_seconds = ask_seconds
+        self._wait_seconds = wait_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, list[_Waiter]] = {}
         self.owners: dict[str, set[_Waiter | Held]] = {}
@@ -131,10 +179,16 @@ class Locker:
             if waiter.ended is not None:
                 raise waiter.ended
             turn = LockTurn(0)
-            pause = ASK_SECONDS
+            pause = self._ask_seconds
+            # An answer that waited for long would leave little of the lock's time, which is counted from the question.
+            wait = min(self._wait_seconds, node.holding.ttl_seconds / 4)
+            if until is not None:
+                wait = min(wait, max(until - loop.time(), 0.0))
             try:
                 epoch = node.epoch
-                answer = await node.holding.ask(name, holder, node.id, epoch, tell, queue=timeout_seconds != 0)
+                answer = await node.holding.ask(
+                    name, holder, node.id, epoch, tell, queue=timeout_seconds != 0, wait_seconds=wait
+                )
                 answered_at = loop.time()
                 if isinstance(answer, Held):
                     held = answer
@@ -148,7 +202,7 @@ class Locker:
             except Fenced:
                 raise
             except HeadraceError as error:
-                if not error.retryable or loop.time() - answered_at > node.options.patience_seconds:
+                if not error.retryable or loop.time() - answered_at > self._patience():
                     raise
                 pause = min(1.0, pause)
             if until is not None and loop.time() >= until:
@@ -185,8 +239,8 @@ class Locker:
             return
         if name in self._waiting:
             self._waiting[name][0].rung.set()
-        if bell and bell != self._node.waker.bell:
-            self._node.waker.ring(bell)
+        if bell:
+            self._node.lock_freed(bell)
 
     def end(self, owner: str) -> None:
         """An attempt is over: what it has is given back, what it wants is not wanted any more."""

@@ -95,7 +95,7 @@ class Node:
         self.now = NodeClock(now)
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
-        self.locker = Locker(self)
+        self.locker = Locker(self, patience_seconds=lambda: self.options.patience_seconds)
         self.starter = Starter(self)
         self.decider = Decider(self)
         self.launcher = Launcher(self.decider, artifacts, self.now, self.locker)
@@ -186,10 +186,18 @@ class Node:
         """Who carries attempts out here: of own runs, and of others'."""
         return [self.launcher] if self.puller is None else [self.launcher, self.puller.launcher]
 
+    def lock_freed(self, bell: str) -> None:
+        """Whoever is next for a lock has this bell: another node, or a worker that asks here or there."""
+        if bell == self.waker.bell:
+            self.waker.on_lock()
+        else:
+            self.waker.ring(bell)
+
     def rung(self) -> None:
         """Somebody has something for this node: a message, or word on an attempt it carries out."""
         self.commander.wake()
         self.locker.wake()
+        self.waker.on_lock()
         if self.puller is not None:
             self.puller.wake()
 

@@ -39,6 +39,8 @@ class Waker:
         self.on_queue: Callable[[str | None], None] = lambda _: None
         self._remote_queues: dict[str, str] = {}
         self.on_remote: Callable[[str | None], None] = lambda _: None
+        self.on_lock: Callable[[], None] = lambda: None
+        """Called when a lock may have fallen free for a worker that this node speaks for."""
         self._announced: set[str] = set()
         self._due = asyncio.Event()
 

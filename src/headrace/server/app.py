@@ -14,11 +14,12 @@ from headrace.contracts.administration import Administration
 from headrace.server.admin import admin_routes
 from headrace.server.desk import Desk
 from headrace.server.door import Door
+from headrace.server.lock_desk import LockDesk
 from headrace.server.problems import JSON, refusal, refused
 from headrace.telemetry.metrics import CONTENT_TYPE, exposition
 
 
-def build_app(desk: Desk, door: Door, administration: Administration | None = None) -> Litestar:
+def build_app(desk: Desk, locks: LockDesk, door: Door, administration: Administration | None = None) -> Litestar:
     """The application. Without ``administration`` there are no paths for administrators."""
     verbs: dict[str, tuple[type[Any], Callable[[Any], Awaitable[Any]]]] = {
         "join": (wire.Join, desk.join),
@@ -28,6 +29,9 @@ def build_app(desk: Desk, door: Door, administration: Administration | None = No
         "report": (wire.AskReport, desk.report),
         "complete": (wire.AskComplete, desk.complete),
         "give-back": (wire.AskGiveBack, desk.give_back),
+        "take-lock": (wire.AskTakeLock, locks.take),
+        "renew-locks": (wire.AskRenewLocks, locks.renew),
+        "release-lock": (wire.AskReleaseLock, locks.release),
         "leave": (wire.Asked, desk.leave),
     }
 

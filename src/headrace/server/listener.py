@@ -18,6 +18,7 @@ from headrace.engine.node import Node
 from headrace.server.app import build_app
 from headrace.server.desk import Desk
 from headrace.server.door import Door
+from headrace.server.lock_desk import LockDesk
 from headrace.server.tls import Certificate
 
 logger = logging.getLogger("headrace.server")
@@ -74,6 +75,7 @@ class Listener:
         self._socket = _listen(listen, shares_port=shares_port)
         self._lease_seconds = lease_seconds
         self._desk: Desk | None = None
+        self._locks: LockDesk | None = None
         self._server: _Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -86,8 +88,9 @@ class Listener:
     async def start(self, node: Node) -> None:
         """Serve for a node that has started."""
         self._desk = Desk(node, lease_seconds=self._lease_seconds)
+        self._locks = LockDesk(node)
         config = uvicorn.Config(
-            build_app(self._desk, self._door, self._administration),
+            build_app(self._desk, self._locks, self._door, self._administration),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -138,6 +141,8 @@ class Listener:
         """Send those who wait away, let requests under way end, close the socket. Idempotent."""
         if self._desk is not None:
             self._desk.close()
+        if self._locks is not None:
+            self._locks.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving

@@ -3,7 +3,8 @@
 - :class:`~headrace.testing.environment.Environment`: the engine on virtual time, with stand-ins for tasks and crashes.
 - :mod:`~headrace.testing.store_conformance`: what every store must do, as a suite to inherit.
 - :mod:`~headrace.testing.executor_conformance`: the same for executors.
-- :mod:`~headrace.testing.server_conformance`: the same for servers that speak the worker protocol.
+- :mod:`~headrace.testing.server_conformance`: the same for servers that speak the worker protocol;
+  :mod:`~headrace.testing.server_lock_conformance`: for its part about locks.
 - :mod:`~headrace.testing.broker_conformance`: the same for brokers;
   :mod:`~headrace.testing.faulty_broker` makes any of them worse.
 """

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from headrace.backends.artifacts.files import FileArtifacts
 from headrace.backends.artifacts.logs import FileLogs
@@ -19,17 +20,28 @@ from headrace.contracts import remote as wire
 from headrace.contracts.execution import Executor
 from headrace.contracts.interceptor import Interceptor, Interceptors
 from headrace.core.errors import ServerUnavailable
+from headrace.core.ids import Epoch, NodeId
 from headrace.core.spec import QUEUE_DEFAULT
 from headrace.engine.gates import Gate, Gatekeeper, Ticket
+from headrace.engine.holding import Holding
 from headrace.engine.launcher import Launcher
+from headrace.engine.locker import Locker
 from headrace.engine.puller import Puller
 from headrace.worker.guests import Guests
 from headrace.worker.link import Link
+from headrace.worker.locks import ServerLocks
 from headrace.worker.source import ServerSource
 
 logger = logging.getLogger("headrace.worker")
 
 RETRY_SECONDS_MAX = 5.0
+LOCK_PATIENCE_SECONDS = 60.0
+"""How long the servers may be out of reach for whoever wants a lock."""
+LOCK_ASK_SECONDS = 0.2
+"""Between two questions of one that waits for a lock; the server waits for its turn before it answers."""
+LOCK_SECONDS_FIRST = 15.0
+"""How long a lock lasts without a renewal; the lease says so, once there is one."""
+
 STOP_SECONDS = 10.0
 """How long attempts may take to stop, and outcomes to be sent, at the end."""
 
@@ -80,11 +92,19 @@ class RemoteWorker:
             source_dir=None if source_dir is None else str(source_dir),
         )
         join = wire.Join(name=name, queues=tuple(queues), labels=dict(labels or {}), slots=dict(slots))
-        self._source = ServerSource(self._link, join, woken=self._wake, lost=self._lost)
+        self.holding = Holding(ServerLocks(self._link), LOCK_SECONDS_FIRST)
+        self._locker = Locker(
+            self,
+            patience_seconds=lambda: LOCK_PATIENCE_SECONDS,
+            ask_seconds=LOCK_ASK_SECONDS,
+            wait_seconds=wire.LOCK_WAIT_SECONDS_MAX,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+        self._source = ServerSource(self._link, join, self.holding, woken=self._wake, lost=self._lost)
         artifacts = FileArtifacts(data_dir / "artifacts")
         self.puller = Puller(
             self._source,
-            lambda puller: Launcher(puller, artifacts, time.time),
+            lambda puller: Launcher(puller, artifacts, time.time, self._locker),
             self._gatekeeper,
             lambda: self._gates,
             guests.bind,
@@ -117,6 +137,7 @@ class RemoteWorker:
         :class:`~headrace.core.errors.ServerError` for what trying again does not mend, a wrong token above all."""
         for executor in self._executors.values():
             await executor.start()
+        self._locker.open()
         delay = 0.2
         told = False
         while True:
@@ -145,13 +166,46 @@ class RemoteWorker:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
             self._serving = None
+        self._locker.close()
+        if self._background:  # locks that are being given back
+            await asyncio.wait(self._background, timeout=STOP_SECONDS)
         await self._source.leave()
+        self.holding.lose_all("the worker stopped")
         await asyncio.gather(*(executor.stop() for executor in self._executors.values()))
         for kind in self.kinds.loaded():
             close = getattr(kind, "close", None)
             if close is not None:
                 await close()
         await self._link.close()
+
+    # For its locker, see :class:`headrace.engine.locker.Host`:
+
+    @property
+    def id(self) -> NodeId:
+        """Its name."""
+        return NodeId(self._source.worker)
+
+    @property
+    def epoch(self) -> Epoch:
+        """That of its lease."""
+        return self._source.epoch
+
+    def holds(self, epoch: Epoch) -> bool:
+        """Whether what was taken under an epoch is still its own."""
+        return self._source.holds(epoch)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something in the background. It raises nothing."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def launchers(self) -> list[Launcher]:
+        """Who carries attempts out."""
+        return [self.puller.launcher]
+
+    def lock_freed(self, bell: str) -> None:
+        """The server rings."""
 
     def _admitted(self, ticket: Ticket) -> None:
         self.puller.launcher.launch(ticket)

@@ -20,6 +20,7 @@ from headrace.contracts import remote as wire
 from headrace.contracts.ready import Beat, Claim, Outcome, Result
 from headrace.core.errors import Fenced, HeadraceError, NotAuthorized, ServerError, ServerUnavailable
 from headrace.core.ids import Epoch, NodeId
+from headrace.engine.holding import Holding
 from headrace.engine.keeper import Keeper
 from headrace.worker.link import Link
 
@@ -34,12 +35,21 @@ BATCH_BYTES_MAX = wire.REQUEST_BYTES_MAX - 4 * 1024 * 1024
 
 
 class ServerSource:
-    """One worker's. ``woken`` is called after a claim that waited, so that the next one follows at once; ``lost`` when
-    the lease is gone."""
+    """One worker's. ``holding``: its locks, which are renewed with the lease. ``woken`` is called after a claim that
+    waited, so that the next one follows at once; ``lost`` when the lease is gone."""
 
-    def __init__(self, link: Link, join: wire.Join, *, woken: Callable[[], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        join: wire.Join,
+        holding: Holding,
+        *,
+        woken: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:
         self._link = link
         self._join = join
+        self._holding = holding
         self._woken = woken
         self._lost = lost
         self.worker = ""
@@ -54,10 +64,20 @@ class ServerSource:
 
     # ---- the lease ---------------------------------------------------------------------------------------------------
 
+    @property
+    def epoch(self) -> Epoch:
+        """That of the last lease."""
+        return self._epoch
+
+    def holds(self, epoch: Epoch) -> bool:
+        """Whether what was taken under an epoch is still the worker's, as far as it knows."""
+        return self._joined and epoch == self._epoch
+
     async def join(self) -> None:
         """Take a lease and keep it, under the name that was given before if there was one."""
         if self._keeper is not None:
             await self._keeper.stop()
+        self._holding.lose_all("the worker joins anew")
         asked = self._join
         if self.worker:
             asked = msgspec.structs.replace(asked, name=self.worker.removeprefix(wire.WORKER_PREFIX))
@@ -68,8 +88,15 @@ class ServerSource:
         self._mine.clear()
         self._unsure_until = 0.0
         self._joined = True
+        self._holding.ttl_seconds = joined.lease_seconds
         self._keeper = Keeper(
-            self, NodeId(joined.worker), joined.epoch, joined.lease_seconds, self._lease_lost, taken_at=begun
+            self,
+            NodeId(joined.worker),
+            joined.epoch,
+            joined.lease_seconds,
+            self._lease_lost,
+            taken_at=begun,
+            holding=self._holding,
         )
         self._keeper.start()
 
@@ -93,6 +120,7 @@ class ServerSource:
     def _lease_lost(self, why: str) -> None:
         logger.warning("the lease is lost; the worker joins anew", extra={"worker": self.worker, "why": why})
         self._joined = False
+        self._holding.lose_all("the worker lost its lease")
         self._lost()
 
     async def leave(self) -> None:
