@@ -14,10 +14,12 @@ BENCH_ARGS ?=
 # the times (default: a new one, printed).
 KILLS  ?= 300
 MINUTES ?= 10
+# For `make soak-history`: calls of the one long run; each is one event or two.
+CALLS  ?= 1000000
 SEED   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak soak-cluster bench check format generate clean
+.PHONY: help setup demo test soak soak-cluster soak-history bench check format generate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +50,9 @@ soak: $(STAMP)  ## kill the engine, and suspend simulated nodes, at random times
 
 soak-cluster: $(STAMP)  ## disturb three nodes on one PostgreSQL for a long while, kind by kind (MINUTES=10 SEED=now)
 	@HEADRACE_MINUTES=$(MINUTES) HEADRACE_SEED=$(SEED) $(BIN)/pytest -s -m soak tests/cluster $(PYTEST_ARGS)
+
+soak-history: $(STAMP)  ## run, kill, take over and replay one run with a very long history (CALLS=1000000)
+	@HEADRACE_CALLS=$(CALLS) $(BIN)/pytest -s -m soak tests/durable/test_long_history.py $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## measure the engine beside the raw limits of this machine; BENCH_ARGS="--workload W2 --json"
 	@$(BIN)/headrace bench $(BENCH_ARGS)

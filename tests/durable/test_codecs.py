@@ -120,6 +120,69 @@ def test_a_run_goes_on_after_its_engine_and_with_a_new_key(tmp_path: Path) -> No
     play(test)
 
 
+@workflow
+async def joined(text: str) -> str:
+    return f"{text} {await wait_for_signal('one')} {await wait_for_signal('two')}"
+
+
+def test_a_missing_key_loses_nothing_and_keeps_nothing_else_from_going_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run is left as it is, and says why; it goes on when the key is there."""
+    url = f"sqlite:///{tmp_path}/x.db"
+
+    async def test() -> None:
+        async with Headrace(url, workflows=[joined], codec=Encryption({"old": OLD})) as hr:
+            run = await hr.start(joined, SECRET)
+            before = await hr.store.history(run.id)
+        async with Headrace(url, workflows=[joined], codec=Encryption({"new": NEW})) as hr:
+            other = await hr.start(joined, "b")
+            for name in ("one", "two"):
+                await hr.signal(other.id, name, name)
+                with pytest.raises(PayloadSealed, match="key 'old', which is not among the keys: new"):
+                    await hr.signal(run.id, name, "refused")
+            assert await other.result() == "b one two"
+            with pytest.raises(PayloadSealed, match="add that key"):
+                await hr.show(run.id)
+            rows = {row.run_id: row for row in await hr.runs()}
+            assert rows[other.id].params == {"text": "b"}
+            assert (rows[run.id].state, rows[run.id].owner) == ("running", None)
+            assert SECRET not in str(rows[run.id].params)
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+            "a run cannot be taken over"
+        ]
+        async with Headrace(url, workflows=[joined], codec=Encryption({"old": OLD, "new": NEW})) as hr:
+            assert await hr.store.history(run.id) == before
+            for name in ("one", "two"):
+                await hr.signal(run.id, name, name)
+            assert await (await hr.get(run.id)).result() == f"{SECRET} one two"
+
+    play(test)
+
+
+def test_a_message_that_cannot_be_read_waits_for_its_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And the later ones of its run with it: their order counts. Those of other runs are read."""
+    url = f"sqlite:///{tmp_path}/x.db"
+
+    async def test() -> None:
+        async with Headrace(url, workflows=[joined], codec=Encryption({"old": OLD}), poll_seconds=0.05) as hr:
+            run, other = await hr.start(joined, "a"), await hr.start(joined, "b")
+            async with Headrace(url, adopt=False, codec=Encryption({"old": OLD, "new": NEW})) as ahead:
+                await ahead.signal(run.id, "one", "new")
+            async with Headrace(url, adopt=False, codec=Encryption({"old": OLD})) as behind:
+                for name in ("one", "two"):
+                    await behind.signal(run.id, name, name)
+                    await behind.signal(other.id, name, name)
+            assert await other.result() == "b one two"
+            assert len(await hr.store.history(run.id)) == 1
+        told = [record for record in caplog.records if record.message == "a message waits for its key"]
+        assert len(told) == 1
+        async with Headrace(url, workflows=[joined], codec=Encryption({"new": NEW, "old": OLD})) as hr:
+            assert await (await hr.get(run.id)).result() == "a new two"
+
+    play(test)
+
+
 def test_without_the_codec_the_reader_is_told_which(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
 

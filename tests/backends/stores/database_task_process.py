@@ -1,7 +1,8 @@
 """An engine on a server that dies at a chosen point of a database task:
-``python database_task_process.py URL TABLE POINT LEDGER``.
+``python database_task_process.py URL TABLE POINT LEDGER [NODE LEASE_SECONDS]``.
 
-LEDGER gets a line whenever the task's code runs. With the point ``never`` the run goes on to its end.
+LEDGER gets a line whenever the task's code runs. With the point ``never`` the run goes on to its end; at ``suspended`` the
+process stands still in the middle of the transaction instead of dying.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 from database_rigs import move
 
 from headrace import Headrace, current_attempt, database_task, run_task, workflow
-from headrace.backends.stores import open_store
+from headrace.backends.stores import open_store, task_transactions
 from headrace.contracts.store import Flush
 
 URL, TABLE, POINT, LEDGER = sys.argv[1:5]
+NODE, LEASE_SECONDS = sys.argv[5:] or ("n", "15")
+task_transactions.TRANSACTION_SECONDS_MAX = 3.0
 
 
 def die(point: str) -> None:
@@ -34,6 +37,8 @@ async def debit(db: Any, account: str, amount: int) -> int:
     die("begun")
     left = 100 + await move(db, TABLE, account, -amount)
     die("written")
+    if POINT == "suspended":
+        os.kill(os.getpid(), signal.SIGSTOP)
     return left
 
 
@@ -64,7 +69,9 @@ class Mortal:
 
 async def main() -> None:
     store: Any = Mortal(open_store(URL))
-    async with Headrace(store, workflows=[pay], node="n", data_dir=Path(LEDGER).parent, lease_seconds=15.0) as hr:
+    async with Headrace(
+        store, workflows=[pay], node=NODE, data_dir=Path(LEDGER).parent, lease_seconds=float(LEASE_SECONDS)
+    ) as hr:
         runs = await hr.runs()
         run = await hr.get(runs[0].run_id) if runs else await hr.start(pay)
         print(await run.result(40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -74,6 +75,26 @@ def test_after_a_crash_rows_and_outcome_are_both_there_or_both_not(
     assert rig.rows() == ["alice -5", "alice -7"]
     assert rig.kept() == []
     assert [line.split("/")[1] for line in ledger.read_text().split()] == ["debit"] * times + ["debit#2"]
+
+
+def test_a_node_that_is_suspended_in_the_middle_writes_nothing(rig: DatabaseRig, tmp_path: Path) -> None:
+    """The server gives its transaction up, another node does the work, and waking up it comes too late."""
+    ledger = tmp_path / "ledger"
+    command = [sys.executable, str(PROGRAM), rig.harness.url, rig.table]
+    node = [str(ledger), "zombie", "2"]
+    with subprocess.Popen([*command, "suspended", *node], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as zombie:
+        try:
+            os.waitid(os.P_PID, zombie.pid, os.WSTOPPED)
+            heir = subprocess.run(
+                [*command, "never", str(ledger), "heir", "60"], check=False, capture_output=True, text=True, timeout=100
+            )
+            assert heir.stdout.strip() == "[95, 88]", heir.stderr
+            zombie.send_signal(signal.SIGCONT)
+            assert zombie.communicate(timeout=60)[0].decode().strip() == "[95, 88]"  # what the heir has recorded
+        finally:
+            zombie.kill()
+    assert (rig.rows(), rig.kept()) == (["alice -5", "alice -7"], [])
+    assert [line.split("/")[1] for line in ledger.read_text().split()] == ["debit", "debit", "debit#2"]
 
 
 def test_what_fails_leaves_nothing_and_is_told_as_it_was_raised(rig: DatabaseRig, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from postgres_rig import PostgresHarness
@@ -51,6 +52,13 @@ def test_everything_works_without_a_session(harness: PostgresHarness) -> None:
             assert await store.reserve_key(node.name, node.epoch, "nightly", "k", run_id(3)) is not None
             with pytest.raises(NotFound):
                 await node.go_on(run_id(9), 1)
+
+            async def pays(db: Any) -> bytes:
+                async with db.transaction():
+                    return str(await db.fetchval("SELECT count(*) FROM pg_class")).encode()
+
+            kept = await store.transact(node.name, node.epoch, R1, "pay", pays)
+            assert await store.transact(node.name, node.epoch, R1, "pay", pays) == kept
             assert len(await store.history(R1)) == 29
             assert pooler.transactions > 100
             await store.close()

@@ -7,6 +7,8 @@ a codec is read as it is. Tags, typed attributes, business keys and definitions 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +18,10 @@ from headrace.contracts.codec import Seal
 from headrace.contracts.ready import Beat, Claim, Offer, Result, Standing, run_of
 from headrace.contracts.store import Flush, InboxRow, RunFilter, RunRow, RunUpdate, Store
 from headrace.core.codec import SEALED_TAG
+from headrace.core.errors import PayloadSealed
 from headrace.core.ids import Epoch, NodeId, RunId
+
+logger = logging.getLogger("headrace.codec")
 
 CLEAR = (
     "at", "run_id", "workflow", "version", "trigger", "parent", "chain", "key", "task", "item", "attempt", "node",
@@ -45,6 +50,8 @@ class CodedStore:
         self._inner = inner
         self._seal = seal
         self._last: tuple[Flush, Flush] | None = None
+        self._told_of = 0
+        """The newest message of which the log says that it cannot be read."""
 
     def __getattr__(self, name: str) -> Any:  # Any: whatever the inner store has
         found = getattr(self._inner, name)
@@ -128,11 +135,13 @@ class CodedStore:
         return None if error is None else _ROW_MARK + self._seal.close(error.encode(), f"{run_id}/error")
 
     def _open_row(self, row: RunRow) -> RunRow:
+        """Without the key a row stays as it is stored: a list is not to fail for one run."""
         sealed = row.params.get(_ROW_KEY)
-        if isinstance(sealed, str):
-            row.params = msgspec.json.decode(self._seal.open(sealed, f"{row.run_id}/params"))
-        if row.error is not None and row.error.startswith(_ROW_MARK):
-            row.error = self._seal.open(row.error.removeprefix(_ROW_MARK), f"{row.run_id}/error").decode()
+        with contextlib.suppress(PayloadSealed):
+            if isinstance(sealed, str):
+                row.params = msgspec.json.decode(self._seal.open(sealed, f"{row.run_id}/params"))
+            if row.error is not None and row.error.startswith(_ROW_MARK):
+                row.error = self._seal.open(row.error.removeprefix(_ROW_MARK), f"{row.run_id}/error").decode()
         return row
 
     async def run(self, run_id: RunId) -> RunRow | None:
@@ -152,9 +161,21 @@ class CodedStore:
         return await self._inner.post(run_id, kind, {_ROW_KEY: self._seal.close(data, f"{run_id}/inbox")})
 
     async def inbox(self, run_ids: Any, node: NodeId, limit: int = 1000) -> list[InboxRow]:
-        """See the contract."""
-        rows = await self._inner.inbox(run_ids, node, limit)
-        return [self._open_message(row) for row in rows]
+        """See the contract. A message that is sealed with a key which is not here waits for it, and all later ones of its
+        run with it; those of other runs do not."""
+        found: list[InboxRow] = []
+        closed: set[RunId] = set()
+        for row in await self._inner.inbox(run_ids, node, limit):
+            if row.run_id in closed:
+                continue
+            try:
+                found.append(self._open_message(row))
+            except PayloadSealed as error:
+                closed.add(row.run_id)
+                if row.id > self._told_of:
+                    self._told_of = row.id
+                    logger.error("a message waits for its key", extra={"run_id": row.run_id, "error": str(error)})
+        return found
 
     def _open_message(self, row: InboxRow) -> InboxRow:
         sealed = row.payload.get(_ROW_KEY)
