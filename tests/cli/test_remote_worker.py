@@ -56,7 +56,7 @@ def test_the_outcome_of_a_worker_that_was_suspended_is_refused(stage):
     assert stage.until_ended(run_id)["output"] == {"far": 2}
     os.kill(first.pid, signal.SIGCONT)
     wait_until(lambda: "the lease is lost" in stage.said("w1"), "noticing")
-    wait_until(lambda: stage.said("up").count("remote:w1") == 2, "joining anew")
+    wait_until(lambda: stage.said("up").count("has joined worker=remote:w1") == 2, "joining anew")
     assert stage.show(run_id)["output"] == {"far": 2}
 
 

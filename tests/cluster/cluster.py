@@ -67,7 +67,9 @@ class Cluster:
         self.killed: list[tuple[str, float]] = []
         """Nodes that died, and when."""
         self.disturbed: list[float] = []
-        """When nodes died or were suspended, and when servers were back: from then on everything has its time again."""
+        """When nodes died or were suspended, when the database was back, and when a node came up that was alone: from then
+        on everything has its time again."""
+        self._at_work: set[str] = set()
         self.clocks = [0.0] * PLACES
         """By how many seconds each place's clock is wrong."""
         self.work_seconds = 0.02
@@ -121,6 +123,16 @@ class Cluster:
                 self.spawn(place)
             assert time.monotonic() < deadline, f"{place.name} does not come up: {self.log()}"
             await asyncio.sleep(0.05)
+        self._works(place)
+
+    def _works(self, place: Place) -> None:
+        if not self._at_work:  # until now there was nobody to take anything over
+            self.disturbed.append(time.time())
+        self._at_work.add(place.name)
+
+    def _works_no_more(self, place: Place) -> None:
+        self.disturbed.append(time.time())
+        self._at_work.discard(place.name)
 
     def check_alive(self, place: Place) -> None:
         """Nothing that is done to its surroundings makes a node end."""
@@ -133,7 +145,7 @@ class Cluster:
         if place.process is not None:
             if place.process.poll() is None:
                 self.killed.append((place.name, time.time()))
-                self.disturbed.append(self.killed[-1][1])
+            self._works_no_more(place)
             place.process.kill()
             place.process.wait(30)
             if place.process.stdout is not None:
@@ -143,13 +155,14 @@ class Cluster:
     def suspend(self, place: Place) -> None:
         assert place.process is not None
         place.suspended = True
-        self.disturbed.append(time.time())
+        self._works_no_more(place)
         place.process.send_signal(signal.SIGSTOP)
 
     def wake(self, place: Place) -> None:
         if place.process is not None and place.suspended:
             place.suspended = False
             place.process.send_signal(signal.SIGCONT)
+            self._works(place)
 
     @contextlib.asynccontextmanager
     async def up(self) -> AsyncIterator["Cluster"]:

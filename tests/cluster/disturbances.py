@@ -109,7 +109,6 @@ class Disturber:
                 nats.crash()
                 await self._pause(chance, 1.0)
                 nats.start()
-                self._cluster.disturbed.append(time.time())
                 self.done["broker crashed"] += 1
         finally:
             nats.start()

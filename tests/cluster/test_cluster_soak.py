@@ -21,8 +21,11 @@ from verdict import Verdict
 
 from cluster import LEASE_SECONDS, Cluster
 
-TAKEOVER_SLACK_SECONDS = 30.0
-"""Beyond the lease. The promise is two seconds; a machine that others use, too, is not to fail for that."""
+TAKEOVER_SECONDS = 2.0
+"""The promise, beyond the lease: from the last thing that was done to the cluster before the run went on. See
+:class:`Verdict`."""
+MACHINE_SECONDS = 3.0
+"""Beyond the promise: a machine that others use, too, is not to fail for that."""
 CLOCK_SECONDS = 600.0
 
 
@@ -106,5 +109,5 @@ def test_for_a_long_time(
     assert disturber.done or kinds == {"clocks"}
     if kinds == {"suspend"}:
         assert disturber.done["suspended"] >= 3 * minutes, "hardly anybody was ever suspended"
-    if kinds in ({"kill"}, {"kill", "broker"}, {"kill", "clocks"}) and verdict.takeovers:
-        assert verdict.takeovers[-1] < LEASE_SECONDS + TAKEOVER_SLACK_SECONDS
+    if verdict.takeovers:
+        assert verdict.takeovers[-1] < LEASE_SECONDS + TAKEOVER_SECONDS + MACHINE_SECONDS

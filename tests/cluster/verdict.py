@@ -35,7 +35,7 @@ class Verdict:
         """Attempts that were begun more than once, as a process died (or was fenced) before their outcome was durable."""
         self.takeovers: list[float] = []
         """Seconds until the next event of a run whose node had died: from its death or, if that was later, from the last
-        time before that event at which a node died or was suspended, or a server came back."""
+        time before that event at which a node died or was suspended, the database came back, or the only node up did."""
         self.fenced = 0
 
     def _rows(self, text: str) -> list[list]:

@@ -139,6 +139,11 @@ with dag("logged") as logged:
 
 
 @workflow
+async def once_in_code(folder: str) -> str:
+    return await waits.options(at_most_once=True)(folder)
+
+
+@workflow
 async def code(n: int) -> int:
     values = await asyncio.gather(*(far(number) for number in range(n)))
     return sum(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,6 +215,30 @@ def test_a_pause_takes_back_what_nobody_has_claimed(tmp_path: Path) -> None:
             await run.resume()
             assert await run.result() == {"near_2": 5}
             assert worker._node.puller.done == 1
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    ("subject", "result"), [("once", {"waits": "gone"}), ("once_in_code", "gone")], ids=["graph", "code"]
+)
+def test_a_pause_takes_back_what_must_not_run_twice_and_nobody_has_begun(
+    tmp_path: Path, subject: str, result: Any
+) -> None:
+    async def test() -> None:
+        (tmp_path / "go").touch()
+        async with cluster(tmp_path) as nodes:
+            owner = await nodes.owner()
+            run = await owner.run(getattr(tasks, subject), {"folder": str(tmp_path)})
+            while sum(row.waiting for row in await owner.store.queues()) != 1:
+                await asyncio.sleep(0.01)
+            await run.pause()
+            while not any(isinstance(event, ev.AttemptInterrupted) for event in await history(owner, run.id)):
+                await asyncio.sleep(0.01)
+            await run.resume()
+            await nodes.worker()
+            assert await run.result() == result
+            assert len((tmp_path / "begun").read_text().splitlines()) == 1
 
     play(test)
 

@@ -154,7 +154,7 @@ def attempt_is_over(run: Run, given: inp.Heartbeat | inp.Outcome) -> InvalidComm
 
 def _interrupted(run: GraphRun, given: inp.Interrupted, now: float, events: list[ev.Event]) -> None:
     unit = _current(run, given.task, given.item, given.attempt)
-    if unit is not None and unit.state is TaskState.RUNNING and not unit.node.spec.at_most_once:
+    if unit is not None and unit.state is TaskState.RUNNING and (unit.away or not unit.node.spec.at_most_once):
         _emit(run, events, ev.AttemptInterrupted(now, given.task, given.attempt, given.item))
 
 

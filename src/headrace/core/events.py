@@ -89,8 +89,8 @@ class TaskHeartbeat(_Event, frozen=True, tag="task.heartbeat"):
 
 
 class AttemptInterrupted(_Event, frozen=True, tag="attempt.interrupted"):
-    """The node stopped in an orderly way while a recorded attempt was under way: it is owed again, and its start does not
-    count as one that a crash ended."""
+    """The node stopped in an orderly way while a recorded attempt was under way, or took back one on offer that nobody
+    had begun: it is owed again, and its start does not count as one that a crash ended."""
 
     task: str
     attempt: int

@@ -158,7 +158,7 @@ def _on_outcome(run: CodeRun, given: inp.Outcome, now: float) -> ev.Event | None
 
 def _on_interrupted(run: CodeRun, given: inp.Interrupted, now: float) -> ev.Event | None:
     unit = _current(run, given)
-    if unit is None or unit.state is not TaskState.RUNNING or unit.node.options.at_most_once:
+    if unit is None or unit.state is not TaskState.RUNNING or (unit.node.options.at_most_once and not unit.away):
         return None
     return ev.AttemptInterrupted(now, given.task, given.attempt)
 

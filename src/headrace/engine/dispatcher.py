@@ -136,7 +136,6 @@ class Dispatcher:
         return (
             spec.queue == queue
             and not self.preferences.is_waiting(ticket)
-            and not (ticket.unit.away and spec.at_most_once)  # one that came home: nobody could tell it from a lost one
             and self.peers.serve(queue, spec.needs_labels)
             and self.is_portable(ticket)
         )
@@ -275,8 +274,13 @@ class Dispatcher:
         ticket.away = ticket.unit.launched = False
         planner = self._node.planner
         executor = ticket.live.binding.bound[ticket.unit.node.index].executor
-        planner.gatekeeper.reroute(ticket, planner.gate_of(executor))
-        self.wake()
+
+        def enter() -> None:
+            if not ticket.cancelled and not ticket.live.closed:
+                planner.gatekeeper.reroute(ticket, planner.gate_of(executor))
+                self.wake()
+
+        self._was_nobodys(ticket, enter)
 
     async def open_to_all(self, tickets: list[Ticket]) -> None:
         """The time that attempts waited for processes that they prefer is over: those that this node could carry out,
@@ -441,7 +445,16 @@ class Dispatcher:
         elif ticket.cancelled:
             self._node.decider.feed(ticket.live, inp.Cancelled(unit.node.id, unit.item, ticket.attempt, None))
         else:
-            self._node.planner.plan(ticket.live, (unit,))
+            self._was_nobodys(ticket, lambda: self._node.planner.plan(ticket.live, (unit,)))
+
+    def _was_nobodys(self, ticket: Ticket, then: Callable[[], None]) -> None:
+        """Nobody has begun an attempt that was on offer. If that it was is recorded, so is this, before it goes on: an
+        ``at_most_once`` attempt whose offer is gone counts as lost."""
+        unit = ticket.unit
+        if unit.away:
+            self._node.feed(ticket.live, inp.Interrupted(unit.node.id, unit.item, ticket.attempt), then=then)
+        else:
+            then()
 
     # ---- looking after -------------------------------------------------------------------------------------------------
 
