@@ -32,6 +32,7 @@ from headrace.core.errors import (
     InvalidCommand,
     InvalidDefinition,
     InvalidParams,
+    NotDeterministic,
     NotFound,
     Problem,
     UserCodeError,
@@ -44,7 +45,8 @@ from headrace.core.spec import AnySpec, CodeSpec, WorkflowSpec, decode_any_spec
 from headrace.core.validate import validate
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
-from headrace.durable.run import CodePlan, CodeRun
+from headrace.durable.access import run_or_none
+from headrace.durable.run import CodePlan, CodeRun, calling_place
 from headrace.durable.running import ask
 from headrace.durable.running import close as close_code
 from headrace.durable.running import plain as plain_or_error
@@ -105,11 +107,26 @@ class Client:
         give_functions: Callable[[Mapping[str, Callable[..., Any]]], None],
         interceptors: Interceptors,
     ) -> None:
-        self._node = node
+        self._engine = node
         self._load = load
         self._logs = logs
         self._give_functions = give_functions
         self.interceptors = interceptors
+
+    @property
+    def _node(self) -> Node:
+        """The engine. Raises :class:`NotDeterministic` in workflow code: its event loop hears of nothing from
+        outside, such as the store's answers, and a replay would do again what was asked for."""
+        run = run_or_none()
+        if run is not None:
+            raise run.loop.refused(
+                NotDeterministic(
+                    f"workflow code used the engine at {calling_place()}: a replay would do it again",
+                    hint="inside of a workflow start_child(...) starts runs, signal_run(...) and cancel_run(...) send "
+                    "messages; for everything else the engine is asked by a @task function",
+                )
+            )
+        return self._engine
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
