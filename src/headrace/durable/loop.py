@@ -162,8 +162,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     continue
                 try:
                     handle._context.run(handle._callback, *handle._args)
-                except (SystemExit, KeyboardInterrupt):
+                except KeyboardInterrupt:
                     raise
+                except SystemExit:
+                    pass  # its task has it and fails by it: code ends its run, not the process
                 except BaseException as error:
                     self.call_exception_handler({"exception": error})
         finally:
