@@ -168,7 +168,12 @@ def _finish(run: CodeRun) -> None:
         run.finish_with(RunState.FAILED, failure=failure, failed_task=failed_task)
 
 
-_FOREIGN = ("attached to a different loop", "got bad yield", "belongs to a different loop", "bound to a different event loop")
+_FOREIGN = (
+    "attached to a different loop",
+    "got bad yield",
+    "belongs to a different loop",
+    "bound to a different event loop",
+)
 """How asyncio says that something awaited is not of the running loop."""
 
 
