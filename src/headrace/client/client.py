@@ -455,11 +455,15 @@ class Client:
         return run.plan.brain.view(run, items=items)
 
     async def why(self, run_id: str) -> list[Reason]:
-        """What keeps a run from its end, by what is stored: which tasks wait for what, and what is stuck; empty if it has
-        ended. Raises :class:`NotFound`."""
+        """What keeps a run from its end, by what is stored or in memory here: which tasks wait for what, and what is
+        stuck; empty if it has ended. Raises :class:`NotFound`."""
         row = await self.row(run_id)
         store = self._node.store
-        run: Any = await read_run(self._node, row.run_id)
+        live = self._node.live.get(row.run_id)
+        # What code waits for is known best where it runs: a call that is on offer is in no history yet.
+        run: Any = (
+            live.run if live is not None and isinstance(live.run, CodeRun) else await read_run(self._node, row.run_id)
+        )
         standings = await store.offered(row.owner) if row.owner is not None else []
         return reasons(row, run, await store.nodes(), standings, await store.now())
 
