@@ -91,7 +91,7 @@ class RunHandle(Generic[R]):
             return await self._client.value(output)
         if state == RunState.CANCELLED:
             raise RunCancelled(f"run {self.id} was cancelled" + (f": {reason}" if reason else ""), run_id=self.id)
-        what = f"{failure.type}: {failure.message}" if failure else "no reason was recorded"
+        what = failure.text if failure else "no reason was recorded"
         where = f"task {task!r}: " if task else ""
         raise RunFailed(f"run {self.id} failed: {where}{what}", run_id=self.id, error=failure)
 

@@ -148,9 +148,7 @@ def _task_failed(run: CodeRun, event: ev.TaskFailed) -> None:
     resolve(
         run,
         event.task,
-        error=TaskFailed(
-            f"task {event.task} failed: {failure.type}: {failure.message}", task=event.task, failure=failure
-        ),
+        error=TaskFailed(f"task {event.task} failed: {failure.text}", task=event.task, failure=failure),
     )
 
 

@@ -381,7 +381,7 @@ def _end_of_code(failure: ev.Failure | None) -> str:
     lines = failure.traceback.splitlines()
     places = [found for line in lines if (found := _FRAME.match(line)) is not None]
     where = f" at {places[-1][1].rpartition('/')[2]}:{places[-1][2]}" if places else ""
-    return f"the end of the code, which raised {failure.type}: {failure.message}{where}"
+    return f"the end of the code, which raised {failure.text}{where}"
 
 
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+)')

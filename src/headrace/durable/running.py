@@ -272,7 +272,7 @@ def give_signal(run: CodeRun, name: str, payload: Any, *, first: bool = False) -
 
 def child_error(name: str, child: Child) -> ChildFailed:
     """What awaiting a child raises that did not succeed."""
-    why = f": {child.failure.type}: {child.failure.message}" if child.failure else ""
+    why = f": {child.failure.text}" if child.failure else ""
     return ChildFailed(
         f"child {name} ({child.target}) {child.state}{why}",
         run_id=child.run_id,

@@ -327,7 +327,7 @@ class Performer:
                     raise
                 run_id = following
         if answer.failure is not None:
-            raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.type}: {answer.failure.message}")
+            raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.text}")
         return answer.output
 
     async def _answer(self, run_id: RunId, given: inp.Update) -> Update:
