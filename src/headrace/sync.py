@@ -25,6 +25,7 @@ from headrace.contracts.locking import Lock
 from headrace.contracts.store import RunRow, Store
 from headrace.core.errors import EngineStopped
 from headrace.core.view import RunView
+from headrace.durable.start import OnConflict, OnReuse
 from headrace.durable.workflow import WorkflowFunction
 
 if TYPE_CHECKING:
@@ -96,14 +97,73 @@ class Headrace:
             raise
 
     def run(
-        self, workflow: Workflow, params: Mapping[str, Any] | None = None, *, tags: Mapping[str, str] | None = None
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "fail",
+        on_reuse: OnReuse = "allow",
+        attributes: Mapping[str, Any] | None = None,
+        memo: Mapping[str, Any] | None = None,
     ) -> RunHandle:
         """Start a run; durable on return. See :meth:`headrace.client.client.Client.run`."""
-        return RunHandle(self, self._call(self._inner.run(workflow, params, tags=tags)))
+        started = self._inner.run(
+            workflow,
+            params,
+            tags=tags,
+            key=key,
+            on_conflict=on_conflict,
+            on_reuse=on_reuse,
+            attributes=attributes,
+            memo=memo,
+        )
+        return RunHandle(self, self._call(started))
 
     def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run of a code workflow with its own arguments. See :meth:`headrace.client.client.Client.start`."""
         return RunHandle(self, self._call(self._inner.start(workflow, *args, **kwargs)))
+
+    def signal_with_start(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str,
+        name: str,
+        payload: Any = None,
+        on_reuse: OnReuse = "allow",
+    ) -> RunHandle:
+        """Send a signal to the run of a key, starting it if need be. See
+        :meth:`headrace.client.client.Client.signal_with_start`."""
+        sent = self._inner.signal_with_start(workflow, params, key=key, name=name, payload=payload, on_reuse=on_reuse)
+        return RunHandle(self, self._call(sent))
+
+    def update_with_start(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None,
+        name: str,
+        /,
+        *args: Any,
+        key: str,
+        update_id: str | None = None,
+        on_reuse: OnReuse = "allow",
+        **kwargs: Any,
+    ) -> Any:
+        """Ask the run of a key to change, starting it if need be. See
+        :meth:`headrace.client.client.Client.update_with_start`."""
+        return self._call(
+            self._inner.update_with_start(
+                workflow, params, name, *args, key=key, update_id=update_id, on_reuse=on_reuse, **kwargs
+            )
+        )
+
+    def find(self, workflow: str, key: str) -> RunHandle | None:
+        """The latest run of a workflow's business key, ended or not; None if there is none."""
+        found = self._call(self._inner.find(workflow, key))
+        return None if found is None else RunHandle(self, found)
 
     def get(self, run_id: str) -> RunHandle:
         """A run by its id or the beginning of it."""
@@ -166,6 +226,22 @@ class RunHandle(Generic[R]):
     def cancel(self, reason: str = "") -> None:
         """Cancel the run."""
         self._owner.call(self._inner.cancel(reason))
+
+    def terminate(self, reason: str = "") -> None:
+        """End a run of a code workflow without running any more of its code."""
+        self._owner.call(self._inner.terminate(reason))
+
+    def signal(self, name: str, payload: Any = None, *, key: str | None = None) -> None:
+        """Send a signal; durable on return. See :meth:`headrace.client.client.Client.signal`."""
+        self._owner.call(self._inner.signal(name, payload, key=key))
+
+    def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask a query. See :meth:`headrace.client.client.Client.query`."""
+        return self._owner.call(self._inner.query(name, *args, **kwargs))
+
+    def update(self, name: str, /, *args: Any, update_id: str | None = None, **kwargs: Any) -> Any:
+        """Request an update and wait for its answer. See :meth:`headrace.client.client.Client.update`."""
+        return self._owner.call(self._inner.update(name, *args, update_id=update_id, **kwargs))
 
     def pause(self, reason: str = "") -> None:
         """Start nothing new in the run until it is resumed."""

@@ -108,6 +108,30 @@ def test_what_waits_for_a_preferred_process_says_so(tmp_path: Path) -> None:
     play(test)
 
 
+@workflow
+async def calls_far() -> int:
+    async with asyncio.timeout(86_400):
+        await asyncio.sleep(0)
+    return await far()
+
+
+def test_a_call_of_code_that_nobody_serves_is_stuck_too(tmp_path: Path) -> None:
+    async def test() -> None:
+        url = f"sqlite:///{tmp_path}/x.db"
+        async with Headrace(url, node="owner") as hr, Headrace(url, node="other", adopt=False) as other:
+            run = await hr.start(calls_far)
+            await until(hr.queues)
+            [reason] = await hr.why(run.id)
+            assert reason.why == "attempt 1 waits in queue gpu with zone=a, which nobody serves"
+            assert (reason.subject, reason.stuck) == ("far", True)
+            [told] = [reason for reason in await other.why(run.id) if reason.subject != "run"]
+            assert told.subject == "far"
+            assert told.why.startswith("attempt 1 waits in its queue")
+            assert "it waits for a signal or an update" not in texts(await other.why(run.id)).values()
+
+    play(test)
+
+
 async def waits(hr: Headrace, run_id: str) -> list[Reason]:
     return [reason for reason in await hr.why(run_id) if "waits in queue" in reason.why]
 

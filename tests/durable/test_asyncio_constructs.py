@@ -262,6 +262,26 @@ def test_shield_goes_on_after_the_wait_was_given_up() -> None:
     assert rig.run.output == ["late", 42]
 
 
+@workflow
+async def waits_for_ever() -> str:
+    never = [asyncio.create_task(asyncio.sleep(seconds)) for seconds in (float("inf"), 1e300)]
+    async with asyncio.timeout(float("inf")):
+        await asyncio.sleep(3600)
+    try:
+        await asyncio.sleep(float("nan"))
+    except ValueError as error:
+        return f"{[one.done() for one in never]} {error}"
+    return ""
+
+
+def test_what_is_never_due_is_not_stored() -> None:
+    """JSON has no infinity: an event with one could not be read again."""
+    rig = CodeRig(waits_for_ever)
+    rig.fire(1)
+    assert str(rig.run.output).startswith("[False, False] a timer cannot be due")
+    assert rig.kinds() == ["run.created", "timer.set 1", "timer.fired 1", "run.finished succeeded"]
+
+
 SCRIPT = """
 import sys
 sys.path[:0] = [{here!r}]

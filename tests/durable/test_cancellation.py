@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -194,11 +195,14 @@ async def looks_late() -> str:
     return text
 
 
-def test_a_child_that_failed_before_anybody_waited_for_it() -> None:
+def test_a_child_that_failed_before_anybody_waited_for_it(caplog: pytest.LogCaptureFixture) -> None:
     rig = CodeRig(looks_late)
     rig.give(inp.ChildDone("child", "failed"))
+    gc.collect()
     rig.fire(1)
     assert rig.run.output == "failed"
+    gc.collect()
+    assert caplog.messages == [], "nobody is warned of an error that the code did hear of"
 
 
 def test_terminate_runs_no_code() -> None:

@@ -266,6 +266,16 @@ def test_no_calls_at_all_cannot_be_planned() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("stranger", [print, hesitant])
+def test_what_is_no_task_has_no_stand_in(stranger: Any) -> None:
+    async def scenario(env: Environment) -> None:
+        for call in (lambda: env.stub(stranger, print), lambda: env.calls(stranger)):
+            with pytest.raises(TypeError, match="is no task: stand-ins are for @task functions"):
+                call()
+
+    play(scenario)
+
+
 def test_graphs_have_stand_ins_too() -> None:
     async def scenario(env: Environment) -> None:
         with dag("g") as graph:
@@ -370,6 +380,16 @@ def test_a_dead_engine_takes_nothing_and_says_nothing() -> None:
         assert await run.result() == "late"
 
     play(scenario)
+
+
+def test_a_crash_is_no_news_of_a_lost_election(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(env: Environment) -> None:
+        await env.settle()
+        assert env.headrace._node.leader.term() is not None
+        await env.crash()
+
+    play(scenario)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 @workflow

@@ -7,6 +7,7 @@ import pytest
 from headrace import (
     Headrace,
     InvalidCommand,
+    RunFailed,
     continue_as_new,
     query,
     update,
@@ -75,6 +76,24 @@ def test_what_a_run_had_accepted_is_not_asked_of_the_next() -> None:
         for answer in (waits, asking.update(run.id, "never", update_id="accepted")):
             with pytest.raises(InvalidCommand, match="before it answered"):
                 await answer
+
+    play(test, held_by_another=False)
+
+
+def test_the_handle_sends_them_too() -> None:
+    async def test(owner: Headrace, _asking: Headrace) -> None:
+        run = await owner.start(counter)
+        assert await run.update("add", 1, update_id="first") == 1
+        assert await run.update("add", number=1, update_id="first") == 1, "answered once"
+        assert await run.query("state") == [0, 1]
+        for _ in range(2):
+            await run.signal("next", key="once")
+        while await run.query("state") != [1, 1]:
+            await asyncio.sleep(0)
+        await run.terminate("enough")
+        with pytest.raises(RunFailed, match="terminated: enough"):
+            await run.result()
+        assert await run.query("state") == [1, 1], "the second signal was the first"
 
     play(test, held_by_another=False)
 

@@ -330,13 +330,23 @@ async def groups_foreign(box: int) -> None:
         group.create_task(waits())
 
 
+@workflow
+async def reads_foreign(box: int) -> None:
+    await QUEUES[box].get()  # FOREIGN[box], so to say
+
+
 FOREIGN: list[asyncio.Future[None]] = []
+QUEUES: list[asyncio.Queue[None]] = []
 
 
-@pytest.mark.parametrize("code", [awaits_foreign, gathers_foreign, groups_foreign])
+@pytest.mark.parametrize("code", [awaits_foreign, gathers_foreign, groups_foreign, reads_foreign])
 def test_an_awaited_foreign_future_names_its_line(code: WorkflowFunction[..., Any]) -> None:
     async def outside() -> CodeRig:
         FOREIGN[:] = [asyncio.get_running_loop().create_future()]
+        QUEUES[:] = [asyncio.Queue()]
+        waits = asyncio.create_task(QUEUES[0].get())  # from here on the queue belongs to this loop
+        await asyncio.sleep(0)
+        waits.cancel()
         return CodeRig(code, 0)
 
     rig = asyncio.run(outside())

@@ -33,6 +33,7 @@ from headrace.core.errors import (
     InvalidCommand,
     InvalidDefinition,
     InvalidParams,
+    NotDeterministic,
     NotFound,
     UserCodeError,
 )
@@ -42,7 +43,8 @@ from headrace.core.params import resolve_params
 from headrace.core.spec import AnySpec, CodeSpec
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
-from headrace.durable.run import CodePlan, CodeRun
+from headrace.durable.access import run_or_none
+from headrace.durable.run import CodePlan, CodeRun, calling_place
 from headrace.durable.running import ask
 from headrace.durable.running import close as close_code
 from headrace.durable.running import plain as plain_or_error
@@ -77,10 +79,25 @@ class Client:
         give_functions: Callable[[Mapping[str, Callable[..., Any]]], None],
         interceptors: Interceptors,
     ) -> None:
-        self._node = node
+        self._engine = node
         self._definitions = Definitions(node, load, give_functions)
         self._logs = logs
         self.interceptors = interceptors
+
+    @property
+    def _node(self) -> Node:
+        """The engine. Raises :class:`NotDeterministic` in workflow code: its event loop hears of nothing from
+        outside, such as the store's answers, and a replay would do again what was asked for."""
+        run = run_or_none()
+        if run is not None:
+            raise run.loop.refused(
+                NotDeterministic(
+                    f"workflow code used the engine at {calling_place()}: a replay would do it again",
+                    hint="inside of a workflow start_child(...) starts runs, signal_run(...) and cancel_run(...) send "
+                    "messages; for everything else the engine is asked by a @task function",
+                )
+            )
+        return self._engine
 
     # ---- starting ----------------------------------------------------------------------------------------------------
 
@@ -390,11 +407,15 @@ class Client:
         return run.plan.brain.view(run, items=items)
 
     async def why(self, run_id: str) -> list[Reason]:
-        """What keeps a run from its end, by what is stored: which tasks wait for what, and what is stuck; empty if it has
-        ended. Raises :class:`NotFound`."""
+        """What keeps a run from its end, by what is stored or in memory here: which tasks wait for what, and what is
+        stuck; empty if it has ended. Raises :class:`NotFound`."""
         row = await self.row(run_id)
         store = self._node.store
-        run: Any = await read_run(self._node, row.run_id)
+        live = self._node.live.get(row.run_id)
+        # What code waits for is known best where it runs: a call that is on offer is in no history yet.
+        run: Any = (
+            live.run if live is not None and isinstance(live.run, CodeRun) else await read_run(self._node, row.run_id)
+        )
         standings = await store.offered(row.owner) if row.owner is not None else []
         return reasons(row, run, await store.nodes(), standings, await store.now())
 

@@ -103,7 +103,7 @@ class RunHandle(Generic[R]):
             return await self._client.value(output)
         if state == RunState.CANCELLED:
             raise RunCancelled(f"run {self.id} was cancelled" + (f": {reason}" if reason else ""), run_id=self.id)
-        what = f"{failure.type}: {failure.message}" if failure else "no reason was recorded"
+        what = failure.text if failure else "no reason was recorded"
         where = f"task {task!r}: " if task else ""
         raise RunFailed(f"run {self.id} failed: {where}{what}", run_id=self.id, error=failure)
 
@@ -209,6 +209,22 @@ class RunHandle(Generic[R]):
     async def cancel(self, reason: str = "") -> None:
         """Cancel the run; durable on return, its end follows."""
         await self._client.cancel(self.id, reason)
+
+    async def terminate(self, reason: str = "") -> None:
+        """End a run of a code workflow without running any more of its code; durable on return."""
+        await self._client.terminate(self.id, reason)
+
+    async def signal(self, name: str, payload: Any = None, *, key: str | None = None) -> None:
+        """Send a signal: :meth:`Client.signal`."""
+        await self._client.signal(self.id, name, payload, key=key)
+
+    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask a query: :meth:`Client.query`."""
+        return await self._client.query(self.id, name, *args, **kwargs)
+
+    async def update(self, name: str, /, *args: Any, update_id: str | None = None, **kwargs: Any) -> Any:
+        """Request an update and wait for its answer: :meth:`Client.update`."""
+        return await self._client.update(self.id, name, *args, update_id=update_id, **kwargs)
 
     async def pause(self, reason: str = "") -> None:
         """Start nothing new in the run until it is resumed."""

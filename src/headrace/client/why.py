@@ -64,7 +64,9 @@ def reasons(
         if not unit.done:
             found += _of_task(run, unit, offered, nodes)
     if isinstance(run, CodeRun):
-        found += _of_code(run)
+        unheard = [_of_standing(key, standing) for key, standing in offered.items() if _is_unheard(run, key)]
+        found += unheard
+        found += _of_code(run, idle=not unheard)
     return found[:REASONS_MAX]
 
 
@@ -161,12 +163,27 @@ def _preference(spec: TaskSpec) -> str:
     return f"; for {format_duration(prefer_seconds(spec))} it prefers {', then '.join(wishes)}" if wishes else ""
 
 
-def _of_code(run: CodeRun) -> list[Reason]:
+def _is_unheard(run: CodeRun, key: str) -> bool:
+    """Whether an attempt on offer is of a call that the history does not tell of: until it has begun, only the code that
+    made it knows it."""
+    run_id, _, rest = key.partition("/")
+    return run_id == run.run_id and rest.rpartition("/")[0] not in run.units
+
+
+def _of_standing(key: str, standing: Standing) -> Reason:
+    task, _, attempt = key.partition("/")[2].rpartition("/")
+    if standing.worker is not None:
+        return Reason(subject=task, why=f"attempt {attempt} is carried out by {standing.worker}")
+    why = f"attempt {attempt} waits in its queue; `headrace queues` tells whether anybody serves that"
+    return Reason(subject=task, why=why)
+
+
+def _of_code(run: CodeRun, *, idle: bool) -> list[Reason]:
     dues = sorted(due for _, due in run.timers.values())
     found = [Reason(subject="run", why="it waits for a timer", until=dues[0])] if dues else []
     for name, child in run.children.items():
         if child.state is None:
             found.append(Reason(subject="run", why=f"it waits for its child {name}, run {child.run_id}"))
-    if not found and all(unit.done for unit in run.tasks) and run.state is RunState.RUNNING:
+    if idle and not found and all(unit.done for unit in run.tasks) and run.state is RunState.RUNNING:
         found.append(Reason(subject="run", why="it waits for a signal or an update"))
     return found

@@ -79,10 +79,20 @@ def _readable(text: str) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
+GROUP_SHOWN_MAX = 3
+"""Exceptions of a group that its message names; the traceback has them all."""
+
+
 def message_of(error: BaseException) -> str:
-    """``str(error)``, also when that raises."""
+    """``str(error)``, also when that raises. A group's own words say only how many there are: its members' follow."""
     try:
-        return _readable(str(error))
+        text = _readable(str(error))
+        if isinstance(error, BaseExceptionGroup):
+            shown = error.exceptions[:GROUP_SHOWN_MAX]
+            members = [f"{type(one).__name__}: {message_of(one)}".rstrip(": ") for one in shown]
+            more = ["..."] if len(error.exceptions) > GROUP_SHOWN_MAX else []
+            text = f"{text}: {'; '.join([*members, *more])}"
+        return text
     except Exception as broken:  # noqa: BLE001, RUF100 - user code: anything may come
         return f"<{type(error).__name__} whose __str__ raised {type(broken).__name__}>"
 

@@ -30,6 +30,11 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retryable: bool | None = None
     retry_after: float | None = None
 
+    @property
+    def text(self) -> str:
+        """``TYPE: message``, or the type alone of an exception that says no more (``TimeoutError``)."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", gc=False):
     at: float

@@ -18,6 +18,9 @@ _CLASS = re.compile(r"http:([1-5])xx\Z")
 HTTP_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses worth another attempt when the policy says nothing. Source: RFC 9110 and the habits of HTTP clients."""
 
+DELAY_SECONDS_MAX = 100 * 365 * 86_400.0
+"""Nothing is put off for longer than this, a hundred years: a delay may be computed, and JSON has no infinity."""
+
 FIBONACCI_MAX = 90
 """Terms after which the Fibonacci delay stops growing (it passed any ``max_delay`` long before)."""
 
@@ -86,7 +89,7 @@ def next_attempt_at(
         delay = max(0.0, failure.retry_after)
     else:
         delay = jittered(base_delay(policy, attempt), policy.jitter, key)
-    due = now + delay
+    due = now + min(delay, DELAY_SECONDS_MAX)
     if policy.elapsed is not None and due - first_ready_at > policy.elapsed:
         return None
     return due

@@ -216,7 +216,7 @@ def run_validator(run: CodeRun, handler: Any, given: inp.Update) -> None:
             run.context.run(check, given.payload)
     except UpdateRejected:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UpdateRejected(f"update {given.name!r} was rejected: {error}") from error
 
 

@@ -148,9 +148,7 @@ def _task_failed(run: CodeRun, event: ev.TaskFailed) -> None:
     resolve(
         run,
         event.task,
-        error=TaskFailed(
-            f"task {event.task} failed: {failure.type}: {failure.message}", task=event.task, failure=failure
-        ),
+        error=TaskFailed(f"task {event.task} failed: {failure.text}", task=event.task, failure=failure),
     )
 
 
@@ -219,7 +217,10 @@ def _child_ended(run: CodeRun, event: ev.ChildEnded) -> None:
     if event.state == RunState.SUCCEEDED:
         resolve(run, f"child:{event.child}", event.output)
         return
+    future = run.futures.get(f"child:{event.child}")
     resolve(run, f"child:{event.child}", error=child_error(event.child, child))
+    if future is not None and not future.cancelled():
+        future.exception()  # looked at: who awaits the handle hears of it, now or later, and nobody has to
 
 
 def _message_sent(run: CodeRun, event: ev.MessageSent) -> None:

@@ -19,6 +19,7 @@ import zlib
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from math import isnan
 from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
@@ -36,6 +37,10 @@ Outer = tuple[Any, Any, Any, bool]
 
 TASKS_KEPT = 100
 """Ended tasks that are remembered at least before they are sorted out."""
+
+LATEST = 253_402_300_799.0
+"""The last second of the year 9999, the last that calendars know, in seconds since the epoch. A timer due later, or at
+infinity, is never due; nothing of it is stored."""
 
 STEPS_MAX = 1_000_000
 """Callbacks run in one drain before it counts as an endless loop."""
@@ -162,8 +167,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     continue
                 try:
                     handle._context.run(handle._callback, *handle._args)
-                except (SystemExit, KeyboardInterrupt):
+                except KeyboardInterrupt:
                     raise
+                except SystemExit:
+                    pass  # its task has it and fails by it: code ends its run, not the process
                 except BaseException as error:
                     self.call_exception_handler({"exception": error})
         finally:
@@ -261,10 +268,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         if self.set_timer is not None and when > self.now:
             when = self.set_timer(when)
+        if isnan(when):
+            raise ValueError("a timer cannot be due at a time that is no number (NaN)")
         timer = WorkflowTimer(when, callback, args, self, context)
         if when <= self.now:
             self._ready.append(timer)
-        else:
+        elif when <= LATEST:
             self._timer_numbers += 1
             timer.number = self._timer_numbers
             timer.place = self.place()

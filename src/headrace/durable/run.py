@@ -383,7 +383,7 @@ def _end_of_code(failure: ev.Failure | None) -> str:
     lines = failure.traceback.splitlines()
     places = [found for line in lines if (found := _FRAME.match(line)) is not None]
     where = f" at {places[-1][1].rpartition('/')[2]}:{places[-1][2]}" if places else ""
-    return f"the end of the code, which raised {failure.type}: {failure.message}{where}"
+    return f"the end of the code, which raised {failure.text}{where}"
 
 
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+)')
@@ -405,7 +405,8 @@ class Place(msgspec.Struct, gc=False):
 
 
 _PACKAGE = str(Path(__file__).parents[1])
-_BETWEEN = (f"{_PACKAGE}/durable/", f"{_PACKAGE}/authoring/", str(Path(os.__file__).parent), "<frozen ")
+_OWN = ("durable/", "authoring/", "client/", "engine/", "backends/", "contracts/", "core/", "assembly.py")
+_BETWEEN = (*(f"{_PACKAGE}/{part}" for part in _OWN), str(Path(os.__file__).parent), "<frozen ")
 _LOOP_FILE = f"{_PACKAGE}/durable/loop.py"
 _are_between: dict[str, bool] = {}
 

@@ -126,7 +126,7 @@ def _condition_came_true(run: CodeRun) -> bool:
             if not run.context.run(condition):
                 continue
             future.set_result(None)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             future.set_exception(error)
         run.conditions.remove(entry)
         woken = True
@@ -168,7 +168,12 @@ def _finish(run: CodeRun) -> None:
         run.finish_with(RunState.FAILED, failure=failure, failed_task=failed_task)
 
 
-_FOREIGN = ("attached to a different loop", "got bad yield", "belongs to a different loop")
+_FOREIGN = (
+    "attached to a different loop",
+    "got bad yield",
+    "belongs to a different loop",
+    "bound to a different event loop",
+)
 """How asyncio says that something awaited is not of the running loop."""
 
 
@@ -267,7 +272,7 @@ def give_signal(run: CodeRun, name: str, payload: Any, *, first: bool = False) -
 
 def child_error(name: str, child: Child) -> ChildFailed:
     """What awaiting a child raises that did not succeed."""
-    why = f": {child.failure.type}: {child.failure.message}" if child.failure else ""
+    why = f": {child.failure.text}" if child.failure else ""
     return ChildFailed(
         f"child {name} ({child.target}) {child.state}{why}",
         run_id=child.run_id,
@@ -293,7 +298,7 @@ def run_handler(
             output = plain(await call(payload), f"{handler.kind} {handler.name!r} returned a value that")
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if update is None:
                 raise
             failure = failure_of(error)
@@ -488,5 +493,5 @@ def ask(run: CodeRun, name: str, payload: Any, headers: dict[str, str] | None = 
             return plain(run.context.run(answer, payload), f"query {name!r} returned a value that")
     except HeadraceError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidCommand(f"query {name!r} failed: {type(error).__name__}: {error}") from error

@@ -452,7 +452,7 @@ class Dispatcher:
         ``at_most_once`` attempt whose offer is gone counts as lost."""
         unit = ticket.unit
         if unit.away:
-            self._node.feed(ticket.live, inp.Interrupted(unit.node.id, unit.item, ticket.attempt), then=then)
+            self._node.decider.feed(ticket.live, inp.Interrupted(unit.node.id, unit.item, ticket.attempt), then=then)
         else:
             then()
 

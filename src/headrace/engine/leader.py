@@ -86,6 +86,12 @@ class Leader:
             logger.warning("this node leads no more", extra={"term": held.token, "why": why})
             self._on_change()
 
+    def fall_silent(self) -> None:
+        """Lead no more, without a word: for tests in which the node dies."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._holding.forget(held.claim.holder)
+
     async def resign(self) -> bool:
         """Lead no more and let another one lead at once; False if this node did not lead. Idempotent."""
         async with self._turn:  # it may be standing at this moment

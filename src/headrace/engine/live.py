@@ -180,7 +180,7 @@ class LiveRun:
         if failure is None:
             return None
         where = f"{self.run.failed_task}: " if self.run.failed_task else ""
-        return f"{where}{failure.type}: {failure.message}"[:500]
+        return f"{where}{failure.text}"[:500]
 
     def progress(self) -> tuple[int, int]:
         """Units ended and known so far, items of mapped tasks counted one by one."""

@@ -335,6 +335,7 @@ class Node:
         self.performer.stop()
         for task in list(self._background):
             task.cancel()
+        self.leader.fall_silent()
         self.holding.lose_all(str(error))
         self.journal.abandon(error)
         if self._keeper is not None:

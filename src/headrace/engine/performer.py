@@ -260,7 +260,7 @@ class Performer:
         if any(run_id == live.run_id for run_id, _ in self._replies):
             self.forget(live, unanswered(live.run_id, run.state, accepted=True))
         for child in run.children.values():
-            if child.state is None and child.policy != "abandon" and run.state is not RunState.CONTINUED:
+            if child.state is None and child.policy != "abandon":
                 kind = "terminate" if child.policy == "terminate" else "cancel"
                 reason = {"reason": f"its parent {run.run_id} ended"}
                 self._node.spawn(self._try_command(RunId(child.run_id), kind, reason), "headrace-close-child")
@@ -269,7 +269,7 @@ class Performer:
         """A run that was taken over may be one that its parent wanted closed, but died before it could."""
         parent_id, _, name = (live.run.parent or "").partition("/")
         row = await self._node.store.run(RunId(parent_id))
-        if row is None or row.state not in FINAL_RUN_STATES or row.state == RunState.CONTINUED:
+        if row is None or row.state not in FINAL_RUN_STATES:
             return
         parent = await read_run(self._node, RunId(parent_id))
         child = parent.children.get(name) if isinstance(parent, CodeRun) else None
@@ -332,7 +332,7 @@ class Performer:
                     raise
                 run_id = following
         if answer.failure is not None:
-            raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.type}: {answer.failure.message}")
+            raise UpdateRejected(f"update {given.name!r} failed: {answer.failure.text}")
         return answer.output
 
     async def _answer(self, run_id: RunId, given: inp.Update) -> Update:

@@ -124,8 +124,11 @@ async def _apply(function: Callable[..., Any], args: dict[str, Any], info: Attem
 
 
 def target_of(task: Target) -> str:
-    """The name a task is known by."""
-    return task if isinstance(task, str) else task.target
+    """The name a task is known by. Raises ``TypeError`` for what is no task."""
+    target: str | None = task if isinstance(task, str) else getattr(task, "target", None)
+    if target is None or getattr(task, "is_code_workflow", False):
+        raise TypeError(f"{task!r} is no task: stand-ins are for @task functions, of workflows and their children too")
+    return target
 
 
 class StubbedExecutor:

@@ -87,6 +87,17 @@ def test_notes_groups_and_causes_are_shown():
     assert "third shelf" in text
 
 
+def test_a_group_names_its_members_and_what_says_nothing_is_its_type():
+    inner = ExceptionGroup("inner", [KeyError("k"), TimeoutError()])
+    failure = failure_of(ExceptionGroup("outer", [ValueError("bad"), inner, OSError("a"), OSError("b")]))
+    assert failure.message == (
+        "outer (4 sub-exceptions): ValueError: bad; "
+        "ExceptionGroup: inner (2 sub-exceptions): KeyError: 'k'; TimeoutError; OSError: a; ..."
+    )
+    assert failure.text.startswith("ExceptionGroup: outer (4")
+    assert failure_of(TimeoutError()).text == "TimeoutError"
+
+
 def test_an_attempt_error_keeps_its_fields():
     failure = failure_of(AttemptError("http", "no", code=503, retryable=True, retry_after=4.5))
     assert (failure.type, failure.message, failure.code, failure.retryable, failure.retry_after) == (

@@ -106,8 +106,8 @@ class ConnectionThread:
         self._done += 1  # before the answer: whoever gets it may use the idle connection at once
         if answer is not None:
             loop, future = answer
-            # A loop that is closed has nobody left to tell.
-            with contextlib.suppress(RuntimeError):
+            # A loop that is closed, or takes no calls from threads, is told nothing; the thread serves others too.
+            with contextlib.suppress(Exception):
                 loop.call_soon_threadsafe(_settle, future, result, error)
 
 
