@@ -356,6 +356,13 @@ def test_an_awaited_foreign_future_names_its_line(code: WorkflowFunction[..., An
     assert "@task" in reason
 
 
+def test_an_error_in_the_background_is_logged_with_its_run(caplog: pytest.LogCaptureFixture) -> None:
+    rig = CodeRig(typed, moment(2030, 1, 2), date(2030, 1, 2), timedelta(hours=1))
+    rig.run.loop.call_exception_handler({"exception": ValueError("in the background")})  # as asyncio does
+    [record] = caplog.records
+    assert (record.run_id, record.workflow) == (rig.run.run_id, "typed")  # type: ignore[attr-defined]
+
+
 @workflow
 async def forgets() -> str:
     double(1)  # pyright: ignore[reportUnusedCoroutine]

@@ -327,7 +327,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         error = context.get("exception")
         run = self.owner
         if isinstance(error, BaseException) and run is not None and not run.replaying and run.diverged is None:
-            logger.warning("workflow code raised, and nobody awaited it", exc_info=error)
+            what = {"run_id": run.run_id, "workflow": run.plan.spec.name}
+            logger.warning("workflow code raised, and nobody awaited it", exc_info=error, extra=what)
 
     def get_task_factory(self) -> None:
         """None: tasks are the loop's own."""

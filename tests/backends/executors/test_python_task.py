@@ -139,6 +139,17 @@ def test_a_module_that_fails_shows_only_the_users_frames(source, code, message):
         assert "targets.py" not in caught.value.traceback
 
 
+def test_a_script_that_runs_when_it_is_imported_is_told_how_not_to(source):
+    (source / "script.py").write_text("import asyncio\n\nasync def main(): ...\n\nasyncio.run(main())\n")
+
+    async def imported_by_an_engine() -> None:
+        resolve("script.py:f", str(source), {})
+
+    with pytest.raises(UserCodeError, match="cannot be called from a running event loop") as caught:
+        asyncio.run(imported_by_an_engine())
+    assert '`if __name__ == "__main__":`' in (caught.value.hint or "")
+
+
 def test_a_module_can_be_mended_and_tried_again(source):
     (source / "mended.py").write_text("1 / 0\n")
     with pytest.raises(UserCodeError):

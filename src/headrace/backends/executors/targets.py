@@ -179,10 +179,13 @@ def _guarded(load: Callable[[], ModuleType], name: str, source_dir: str | None) 
             hint="install it in the Python environment that runs Headrace, or mend the import",
         ) from None
     except (Exception, SystemExit) as error:
+        hint = "the module's own top-level code raised this; mend it there"
+        if isinstance(error, RuntimeError) and "asyncio.run()" in str(error):
+            hint = 'it runs as soon as it is imported: put that under `if __name__ == "__main__":`'
         raise UserCodeError(
             f"importing {name!r} failed: {type(error).__name__}: {message_of(error)}",
             traceback=user_traceback(error),
-            hint="the module's own top-level code raised this; mend it there",
+            hint=hint,
         ) from None
     finally:
         if source_dir is not None and not already:
