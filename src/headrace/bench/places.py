@@ -204,10 +204,10 @@ def folder_beside(store: str) -> Generator[Path]:
 @contextlib.asynccontextmanager
 async def _postgres(store: str) -> AsyncGenerator[PostgresPlace]:
     open_store(store)  # tells what is wrong with the URL, or that the driver is missing
-    from headrace.backends.stores.postgres_connections import Connections  # noqa: PLC0415 - loads the driver
+    from headrace.backends.stores.postgres_connections import pool_of  # noqa: PLC0415 - loads the driver
     from headrace.backends.stores.postgres_url import place_of_url  # noqa: PLC0415
 
-    connections = Connections(place_of_url(store), 1)
+    connections = pool_of(place_of_url(store), 1)
     await connections.open()
     try:
         place = PostgresPlace(store, connections)
@@ -223,10 +223,10 @@ async def _postgres(store: str) -> AsyncGenerator[PostgresPlace]:
 @contextlib.asynccontextmanager
 async def _mysql(store: str) -> AsyncGenerator[MysqlPlace]:
     open_store(store)  # tells what is wrong with the URL, or that the driver is missing
-    from headrace.backends.stores.mysql_connections import Connections  # noqa: PLC0415 - loads the driver
+    from headrace.backends.stores.mysql_connections import pool_of  # noqa: PLC0415 - loads the driver
     from headrace.backends.stores.mysql_url import place_of_url  # noqa: PLC0415
 
-    connections = Connections(place_of_url(store), 1)
+    connections = pool_of(place_of_url(store), 1)
     await connections.open()
     try:
         place = MysqlPlace(store, connections)

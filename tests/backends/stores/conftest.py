@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("headrace.testing.store_conformance", "headrace.testing.lock_conformance")
+pytest.register_assert_rewrite(
+    "headrace.testing.store_conformance", "headrace.testing.lock_conformance", "outage_scenarios", "outages"
+)
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: what lies beside the tests is imported by name
 
 from mariadb_server import MariadbServer, mariadb_programs  # noqa: E402

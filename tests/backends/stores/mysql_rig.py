@@ -4,15 +4,22 @@ import asyncio
 import time
 import uuid
 
+import asyncmy
 from mariadb_server import MariadbServer
+from mysql_wire import MysqlWire
 
 from headrace.backends.stores.mysql import MysqlStore
+from headrace.backends.stores.mysql_connections import connect
+from headrace.backends.stores.mysql_renewal import Renewal
+from headrace.backends.stores.mysql_url import place_of_url
 
 WAIT_SECONDS_MAX = 60.0
 
 
 class MysqlHarness:
     """See :class:`headrace.testing.store_conformance.StoreHarness`. Its clock is a view in the database."""
+
+    driver_error = asyncmy.errors.MySQLError
 
     def __init__(self, server: MariadbServer) -> None:
         self.server = server
@@ -26,6 +33,25 @@ class MysqlHarness:
 
     def handle(self) -> MysqlStore:
         return MysqlStore(self.url)
+
+    def handle_through(self, port: int) -> MysqlStore:
+        return MysqlStore(self.url_through(port))
+
+    def renewal_through(self, port: int) -> Renewal:
+        return Renewal(place_of_url(self.url_through(port)))
+
+    def wire(self) -> MysqlWire:
+        return MysqlWire()
+
+    def counting(self, table: str) -> str:
+        return f"SELECT COUNT(*) FROM {table}"
+
+    async def claim_late(self, node: str, epoch: int) -> None:
+        db = await connect(place_of_url(self.url))
+        try:
+            await db.run(b"CALL claim_1('%s', %d, 10, NULL, 1, 0)" % (node.encode(), epoch))
+        finally:
+            await db.close()
 
     def sql(self, text: str) -> str:
         """What the server's client prints, in the database of the test."""

@@ -4,15 +4,21 @@ import asyncio
 import time
 import uuid
 
+import asyncpg
 from postgres_server import PostgresServer
+from postgres_wire import PostgresWire
 
 from headrace.backends.stores.postgres import PostgresStore
+from headrace.backends.stores.postgres_renewal import Renewal
+from headrace.backends.stores.postgres_url import place_of_url
 
 WAIT_SECONDS_MAX = 60.0
 
 
 class PostgresHarness:
     """See :class:`headrace.testing.store_conformance.StoreHarness`. Its clock is a function in the schema."""
+
+    driver_error = asyncpg.PostgresError
 
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
@@ -26,6 +32,25 @@ class PostgresHarness:
 
     def handle(self) -> PostgresStore:
         return PostgresStore(self.url)
+
+    def handle_through(self, port: int) -> PostgresStore:
+        return PostgresStore(self.url_through(port))
+
+    def renewal_through(self, port: int) -> Renewal:
+        return Renewal(place_of_url(self.url_through(port)))
+
+    def wire(self) -> PostgresWire:
+        return PostgresWire()
+
+    def counting(self, table: str) -> str:
+        return f"SELECT count(*) FROM {self.schema}.{table}"
+
+    async def claim_late(self, node: str, epoch: int) -> None:
+        db = await asyncpg.connect(self.url.partition("?")[0])
+        try:
+            await db.execute(f"SELECT {self.schema}.claim_1('{node}', {epoch}, 10, NULL, 1, 0)")
+        finally:
+            await db.close()
 
     def sql(self, text: str) -> str:
         """What psql prints; {schema} is replaced."""

@@ -1,39 +1,25 @@
-"""Connections that mend themselves. A call gets a connection of its own for as long as it takes; one that broke is
-replaced by the next call that needs it, with growing pauses while the server is away."""
+"""Connections to MySQL: see :mod:`headrace.backends.stores.database_pool`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
+from headrace.backends.stores.database_pool import CLOSE_SECONDS, Driver, Pool
 from headrace.backends.stores.mysql_errors import DRIVER_ERRORS, asyncmy, code_of, is_lost, translated
 from headrace.backends.stores.mysql_text import Room, Value, call
 from headrace.backends.stores.mysql_url import Place
-from headrace.contracts.store import BACK_SECONDS
-from headrace.core.errors import StoreError, StoreUnavailable
-
-logger = logging.getLogger("headrace.mysql")
-
-T = TypeVar("T")
+from headrace.core.errors import HeadraceError, StoreError
 
 CONNECT_SECONDS = 10
 """One try to connect may take this long."""
-
-PATIENCE_SECONDS = 5.0
-"""How long a call waits for a server that went away, before :class:`StoreUnavailable`."""
 
 COMMAND_SECONDS = 30.0
 """How long a call may take."""
 
 LOCK_SECONDS = 5
 """How long a statement waits for a row that somebody else has locked; then it is to be tried again."""
-
-CLOSE_SECONDS = 5.0
-PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, BACK_SECONDS)
 
 PACKET_BYTES_MAX = 8 << 20
 """Packets stay below this even where the server takes more, unless a single value is larger."""
@@ -158,67 +144,24 @@ async def connect(place: Place, *, database: bool = True) -> Connection:
     return connection
 
 
-class Connections:
-    """Up to ``count`` connections, made when needed, the last used one first."""
+class _Mysql:
+    """See :class:`headrace.backends.stores.database_pool.Driver`. Makes the database if there is none."""
 
-    def __init__(self, place: Place, count: int) -> None:
+    errors: tuple[type[BaseException], ...] = DRIVER_ERRORS
+
+    def __init__(self, place: Place) -> None:
         self._place = place
-        self._count = count
-        self._idle: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
-        for _ in range(count):
-            self._idle.put_nowait(None)
+        self.shown = place.shown
 
-    async def open(self) -> None:
-        """Make the first connection, without patience; makes the database if there is none. Raises Headrace's errors."""
-        slot = await self._idle.get()
+    async def connect(self) -> Connection:
         try:
-            slot = slot or await self._connect(patience_seconds=0.0)
-        finally:
-            self._idle.put_nowait(slot)
+            return await self._connect()
+        except DRIVER_ERRORS as error:
+            raise translated(error, self.shown) from error
+        except (RuntimeError, ValueError) as error:  # of the driver: how to log in
+            raise StoreError(f"cannot log in at {self.shown} ({error})") from error
 
-    async def call(self, function: Callable[[Connection], Awaitable[T]], *, repeatable: bool = False) -> T:
-        """Run ``function`` with a connection; its driver's errors leave as Headrace's.
-
-        ``repeatable``: doing it twice does no harm, so it is tried again, once, if the connection broke under it.
-        """
-        connection = await self._idle.get()
-        try:
-            while True:
-                if connection is None or connection.is_closed():
-                    connection = None
-                    connection = await self._connect(patience_seconds=PATIENCE_SECONDS)
-                try:
-                    return await function(connection)
-                except DRIVER_ERRORS as error:
-                    if is_lost(error) or connection.is_closed():
-                        connection.terminate()
-                        connection = None
-                        if repeatable:
-                            repeatable = False
-                            continue
-                    raise translated(error, self._place.shown) from error
-        finally:
-            self._idle.put_nowait(connection)
-
-    async def _connect(self, *, patience_seconds: float) -> Connection:
-        """Raises Headrace's errors: at once what waiting cannot mend."""
-        deadline = time.monotonic() + patience_seconds
-        tries = 0
-        while True:
-            try:
-                return await self._connect_once()
-            except DRIVER_ERRORS as error:
-                found = translated(error, self._place.shown)
-                pause = PAUSES_SECONDS[min(tries, len(PAUSES_SECONDS) - 1)]
-                if not isinstance(found, StoreUnavailable) or time.monotonic() + pause > deadline:
-                    raise found from error
-                tries += 1
-                logger.debug("connecting failed, trying again", extra={"error": str(found), "pause_seconds": pause})
-                await asyncio.sleep(pause)
-            except (RuntimeError, ValueError) as error:  # of the driver: how to log in
-                raise StoreError(f"cannot log in at {self._place.shown} ({error})") from error
-
-    async def _connect_once(self) -> Connection:
+    async def _connect(self) -> Connection:
         try:
             return await connect(self._place)
         except DRIVER_ERRORS as error:
@@ -234,22 +177,24 @@ class Connections:
             await bare.close()
         return await connect(self._place)
 
-    async def split_off(self) -> Connections:
-        """One of these connections as a pool of its own; here is one fewer from now on."""
-        slot = await self._idle.get()
-        self._count -= 1
-        part = Connections(self._place, 0)
-        part._count = 1
-        part._idle.put_nowait(slot)
-        return part
+    def is_lost(self, error: BaseException) -> bool:
+        return is_lost(error)
 
-    async def close(self) -> None:
-        """Wait for the calls under way, then close everything."""
-        found: list[Connection | None] = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                while len(found) < self._count:
-                    found.append(await self._idle.get())
-        for connection in found:
-            if connection is not None:
-                await connection.close()
+    def translated(self, error: BaseException) -> HeadraceError:
+        return translated(error, self.shown)
+
+    async def hang_up(self, connection: Connection) -> None:
+        await connection.close()
+
+
+def driver(place: Place) -> Driver[Connection]:
+    """MySQL at a place."""
+    return _Mysql(place)
+
+
+Connections = Pool[Connection]
+
+
+def pool_of(place: Place, count: int) -> Connections:
+    """Up to ``count`` connections to MySQL at a place."""
+    return Pool(driver(place), count)

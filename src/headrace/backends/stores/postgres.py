@@ -19,7 +19,7 @@ import msgspec
 
 from headrace.backends.stores import postgres_catalog as catalog
 from headrace.backends.stores import postgres_ready as ready
-from headrace.backends.stores.postgres_connections import Connection, Connections
+from headrace.backends.stores.postgres_connections import Connection, Connections, pool_of
 from headrace.backends.stores.postgres_history import (
     FLUSH_ARGUMENTS,
     FLUSH_MORE_ARGUMENTS,
@@ -104,14 +104,14 @@ class PostgresStore:
         Idempotent."""
         if self._opened is not None:
             return
-        writer = Connections(self._place, 1)
+        writer = pool_of(self._place, 1)
         try:
             await writer.open()
             await writer.call(lambda db: prepare_database(db, self._place))
         except BaseException:
             await writer.close()
             raise
-        self._opened = _Opened(writer, Connections(self._place, OTHER_CONNECTIONS), Renewal(self._place))
+        self._opened = _Opened(writer, pool_of(self._place, OTHER_CONNECTIONS), Renewal(self._place))
 
     async def close(self) -> None:
         """See the contract. Waits shortly for the calls under way."""
