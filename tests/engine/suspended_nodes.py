@@ -32,6 +32,7 @@ from headrace.core.codec import decode_event
 from headrace.core.errors import Fenced
 from headrace.core.ids import Epoch, NodeId
 from headrace.durable.virtual import install
+from headrace.engine import node as node_module
 from headrace.engine.keeper import RENEWALS_PER_LEASE, Keeper
 
 LEASE_SECONDS = 6.0
@@ -208,7 +209,8 @@ class World:
         self.over = False
         ids = Random(seed)
         monkeypatch.setattr(os, "urandom", ids.randbytes)
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        for module in (time, node_module):
+            monkeypatch.setattr(module, "monotonic", lambda: self.now)
         self._give_keepers_turns(monkeypatch)
         monkeypatch.setattr(flows, "LEDGER", [])
         monkeypatch.setattr(flows, "now", lambda: self.now)
