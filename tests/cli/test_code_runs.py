@@ -340,3 +340,25 @@ def test_lists_are_searched(work, left):
     assert "column 10" in wrong.stderr
     assert "did you mean 'running'" in work("runs", "list", "--where", "status = 'runing'", expect=2).stderr
     assert "did you mean 'waiting'" in work("runs", "list", "--state", "waitng", expect=2).stderr
+
+
+def test_a_misspelt_name_in_a_search_is_told(work, left):
+    work("run", "orders.py:fails", "-p", "n=1", "-q", "--tag", "team=blue", expect=1)
+
+    def said(where, *more):
+        done = work("runs", "list", "--where", where, *more)
+        return done.stderr.replace("note: no run of the store has ", "").splitlines()
+
+    for where, notes in (
+        ("amout > 3", ["an attribute 'amout'; did you mean 'amount'?"]),
+        ("attr.statuss = 'x' and (amount > 3 or not tag.teem = 'x')",
+         ["an attribute 'statuss'; did you mean 'status'?", "a tag 'teem'; did you mean 'tag.team'?"]),
+        ("team = 'blue'", ["an attribute 'team'; did you mean 'tag.team'?"]),
+        ("`nothing like it` = 1 and `nothing like it` = 2", ["an attribute 'nothing like it'; attributes: amount, express"]),
+        ("amount > 1000", []),  # there is such an attribute
+        ("amout is null", []),  # it finds runs
+    ):  # fmt: skip
+        assert said(where) == notes, where
+    assert said("amount > 3", "--workflow", "fails") == []
+    assert work.json("runs", "list", "--where", "amout > 3") == []
+    assert said("amout > 3", "-o", "json") != []

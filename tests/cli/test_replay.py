@@ -132,7 +132,12 @@ def test_what_is_no_history_is_named_with_its_line(work, waiting):
     for arguments, message in (
         (("gone.jsonl",), "'gone.jsonl' cannot be read: No such file"),
         ((".",), "'.' cannot be read: Is a directory"),
-        (("flows.py",), "flows.py:2: an event is not valid JSON"),
+        (("flows.py",), "flows.py is no history but Python code: a history holds the events of one run"),
+        (("flows.py",), "headrace runs history RUN -o jsonl > FILE"),
+        (("flows.py",), "against the runs of the store, without a file: headrace replay --workflow flows.py:NAME"),
+        (("flows.py:waits",), "flows.py is no history but Python code"),
+        (("flows.py:waits",), "headrace replay FILE --workflow flows.py:waits"),
+        (("graph.yaml",), "graph.yaml is no history: a history holds"),
         (("broken.jsonl",), "broken.jsonl:3: an event is not valid JSON"),
         (("list.json",), "list.json is no list of events"),
         (("empty.jsonl",), "empty.jsonl is empty"),

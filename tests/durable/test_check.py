@@ -109,6 +109,75 @@ def test_what_is_fine_is_left_alone(body: str):
     assert found(body) == []
 
 
+SHARED = """
+from asyncio import Queue as Pipe
+from collections import defaultdict
+
+JOBS = asyncio.Queue(5)
+PIPE: Pipe[int] = Pipe()
+LOCKS = defaultdict(asyncio.Lock)
+GATES = [asyncio.Semaphore(3) for _ in range(2)]
+NAMES: list[str] = []
+Line = asyncio.Queue
+make = lambda: asyncio.Queue()
+
+class Hub:
+    closed = asyncio.Event()
+
+def wait_until_open():
+    return Hub.closed.wait()
+
+@task
+async def fetch(n: int) -> int:
+    async with LOCKS[str(n)]:
+        return await JOBS.get()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return await JOBS.get()",
+        "JOBS.put_nowait(n)",
+        "async with LOCKS['a']: await charge(n)",
+        "async with GATES[0]: await charge(n)",
+        "await Hub.closed.wait()",
+        "await wait_until_open()",
+        "mine = PIPE\nreturn await mine.get()",
+        "async def inner(): return await JOBS.get()\nreturn await inner()",
+    ],
+)
+def test_what_belongs_to_one_loop_is_not_shared(body: str):
+    assert found(body, helpers=SHARED) == ["shared"]
+    assert "shared" in REMEDIES
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return await fetch(n)",
+        "JOBS = asyncio.Queue()\nreturn await JOBS.get()",
+        "lock = asyncio.Lock()\nasync with lock: await charge(n)",
+        "return len(NAMES)",
+        "return await Line().get()",
+        "return await make().get()",
+        "@task\nasync def inner(): return await JOBS.get()\nreturn await inner()",
+    ],
+)
+def test_what_a_run_or_a_task_has_for_itself_is_fine(body: str):
+    assert found(body, helpers=SHARED) == []
+
+
+def test_what_is_shared_is_named_with_its_lines():
+    text = "import asyncio\nfrom headrace import workflow\nQ = asyncio.Queue()\n@workflow\nasync def w():\n    await Q.get()\n"
+    (finding,) = check_source(text, "w.py").findings
+    (held,) = check_source(text.replace("asyncio.Queue()", "[asyncio.Queue()]"), "w.py").findings
+    assert held.message.startswith("Q (line 3) holds an asyncio.Queue that")
+    assert (finding.line, finding.column) == (6, 11)
+    assert finding.message.startswith("Q (line 3) is an asyncio.Queue that all runs of the process share")
+    assert "inside of the workflow" in finding.remedy
+
+
 def test_functions_that_are_called_are_looked_at_and_others_are_not():
     helpers = """
     def helper():

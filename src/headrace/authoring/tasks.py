@@ -9,14 +9,27 @@ from __future__ import annotations
 import datetime
 import functools
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
+import msgspec
+
+from headrace.authoring.convert import Wrong, to_retries, to_timeouts
 from headrace.core.durations import parse_duration
-from headrace.core.spec import LABELS_RESERVED, PREFER_SECONDS_MAX, RetryPolicy, Timeouts, TriggerRule
+from headrace.core.retry import policy_problems
+from headrace.core.spec import (
+    LABELS_RESERVED,
+    NO_RETRY,
+    NO_TIMEOUTS,
+    PREFER_SECONDS_MAX,
+    RetryPolicy,
+    Timeouts,
+    TriggerRule,
+)
 from headrace.core.suggest import did_you_mean
 
 P = ParamSpec("P")
@@ -118,7 +131,7 @@ class TaskFunction(Generic[P, R_co]):
 
     def options(self, **options: Unpack[TaskOptions]) -> TaskFunction[P, R_co]:
         """The same function with other options, for one call: ``load.options(id="load_eu", retries=5)(rows)``."""
-        merged: TaskOptions = {**self.defaults, **checked_options(options)}
+        merged: TaskOptions = {**self.defaults, **_checked_bounds(checked_options(options))}
         return TaskFunction(self.__headrace_function__, merged)
 
     @property
@@ -178,6 +191,52 @@ def _check_preferences(options: Mapping[str, Any]) -> None:
         raise ValueError(f"prefer_for must be more than 0 s and at most {PREFER_SECONDS_MAX:g} s, not {seconds!r}")
 
 
+def _checked_bounds(options: Options) -> Options:
+    """Refuse retries and timeouts that no task can have; graphs check the rest once they are whole."""
+    if options.get("retries") is not None:
+        checked_retries(options.get("retries"))
+    if options.get("timeout") is not None:
+        checked_timeouts(options.get("timeout"))
+    return options
+
+
+def checked_retries(given: object) -> RetryPolicy:
+    """The policy that a decorator was given, as a number of attempts, a mapping or a policy. No attempts at all are as
+    good as one. Raises ``ValueError`` with what is wrong and what to write instead."""
+    try:
+        policy = to_retries(_as_dict(given), NO_RETRY)
+    except Wrong as wrong:
+        raise _refusal("retries", wrong.path, wrong.message, wrong.hint) from None
+    for problem in policy_problems(policy, fewest=0):
+        raise _refusal("retries", problem.path, problem.message, problem.hint)
+    return policy
+
+
+def checked_timeouts(given: object) -> Timeouts:
+    """The same for bounds of time: a duration, a mapping or ``Timeouts``."""
+    try:
+        timeouts = to_timeouts(_as_dict(given), NO_TIMEOUTS)
+    except Wrong as wrong:
+        raise _refusal("timeout", wrong.path, wrong.message, wrong.hint) from None
+    for field in msgspec.structs.fields(timeouts):
+        seconds: Any = getattr(timeouts, field.name)
+        if seconds is None:
+            continue
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or math.isnan(seconds) or seconds < 0:
+            message = f"a bound must be seconds, and not negative, not {seconds!r}"
+            raise _refusal("timeout", (field.name,), message, "leave it out for no limit")
+    return timeouts
+
+
+def _as_dict(given: object) -> object:
+    return dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else given
+
+
+def _refusal(option: str, path: tuple[str | int, ...], message: str, hint: str) -> ValueError:
+    where = ".".join(map(str, (option, *path)))
+    return ValueError(f"{where}: {message}" + (f"; {hint}" if hint else ""))
+
+
 @overload
 def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 @overload
@@ -187,7 +246,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOp
 
     Called outside a workflow the function just runs, so it can be tested as it is.
     """
-    checked = checked_options(options)
+    checked = _checked_bounds(checked_options(options))
     if function is not None:
         return TaskFunction(function, checked)
 

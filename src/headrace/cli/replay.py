@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from headrace.assembly import Headrace
+    from headrace.core.errors import HeadraceError
     from headrace.core.events import Event
     from headrace.engine.replayer import Replayed
 
@@ -125,10 +126,15 @@ def _read(file: str) -> list[Event]:
     from headrace.core.codec import decode_event
     from headrace.core.errors import HeadraceError, NotFound
 
+    path, _, name = file.rpartition(":")
+    if name and path.endswith(".py") and not Path(file).exists():
+        raise _no_history(path, name)
     try:
         data = Path(file).read_bytes()
     except OSError as error:
         raise NotFound(f"the history {file!r} cannot be read: {error.strerror}") from None
+    if data.strip() and (file.endswith(".py") or not data.lstrip().startswith((b"{", b"["))):
+        raise _no_history(file)
     parts = [(f"{file}:{number}", line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
     if parts and parts[0][1].lstrip().startswith(b"["):
         try:
@@ -145,6 +151,21 @@ def _read(file: str) -> list[Event]:
         except HeadraceError as error:
             raise HeadraceError(f"{where}: {error.message}", hint=_EXPORT) from None
     return events
+
+
+def _no_history(file: str, name: str = "NAME") -> HeadraceError:
+    """The refusal of a file that is something else: code above all, which is given with --workflow."""
+    from headrace.core.errors import HeadraceError
+
+    what = "no history but Python code" if file.endswith(".py") else "no history"
+    remedy = f"write one with: {_EXPORT}"
+    if file.endswith(".py"):
+        code = f"--workflow {file}:{name}"
+        remedy += f"\n  then: headrace replay FILE {code}"
+        remedy += f"\n  or, against the runs of the store, without a file: headrace replay {code} [--all]"
+    return HeadraceError(
+        f"{file} is {what}: a history holds the events of one run, a JSON object on each line", hint=remedy
+    )
 
 
 _GONE = "its code cannot be loaded: "

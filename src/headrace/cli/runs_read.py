@@ -52,20 +52,24 @@ def list_runs(
     _check_states(state or [])
     from headrace.cli.documents import row_document
     from headrace.cli.engine import full_id, reader
+    from headrace.cli.runs_names import unknown_names
     from headrace.cli.runtime import run
 
-    async def read() -> list[RunRow]:
+    async def read() -> tuple[list[RunRow], list[str]]:
         async with reader(session) as headrace:
             border = None if before is None else await full_id(headrace, before)
-            return await headrace.runs(
+            found = await headrace.runs(
                 workflow=workflow, states=tuple(state or ()), tags=tags, before=border, limit=limit, where=where
             )
+            return found, [] if found or where is None else await unknown_names(headrace, where)
 
-    rows = run(read())
+    rows, notes = run(read())
     if output is Format.TEXT:
         _write_rows(session, rows)
     else:
         write_document([row_document(row) for row in rows], output)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
     return ExitCode.SUCCEEDED
 
 

@@ -7,8 +7,12 @@ yet the delays of many tasks are spread evenly.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Iterator
+from typing import cast
 
+from headrace.core.errors import Problem
 from headrace.core.events import Failure
 from headrace.core.spec import Backoff, Jitter, RetryPolicy
 
@@ -18,11 +22,52 @@ _CLASS = re.compile(r"http:([1-5])xx\Z")
 HTTP_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses worth another attempt when the policy says nothing. Source: RFC 9110 and the habits of HTTP clients."""
 
+ATTEMPTS_MAX = 1_000_000
+"""The most attempts a retry policy may allow; with a delay of zero more would never end."""
+
 DELAY_SECONDS_MAX = 100 * 365 * 86_400.0
 """Nothing is put off for longer than this, a hundred years: a delay may be computed, and JSON has no infinity."""
 
 FIBONACCI_MAX = 90
 """Terms after which the Fibonacci delay stops growing (it passed any ``max_delay`` long before)."""
+
+
+def policy_problems(policy: RetryPolicy, *, fewest: int = 1) -> Iterator[Problem]:
+    """What is wrong with a policy, each with its field as path: values out of range, not finite, or of another type.
+
+    ``fewest`` attempts must be allowed: 1 is the task itself. What the names of failures look like is not looked at.
+    """
+    attempts = policy.attempts
+    if not _is_number(attempts) or attempts != int(attempts) or not fewest <= attempts <= ATTEMPTS_MAX:
+        message = f"attempts must be a whole number between 1 and {ATTEMPTS_MAX:,}, not {attempts!r}"
+        yield Problem(message, path=("attempts",), hint="attempts counts the first try: 1 means no retry")
+    for field in ("initial", "max_delay"):
+        seconds = getattr(policy, field)
+        if not _is_number(seconds) or seconds < 0:
+            message = f"{field} must be seconds, at least 0 and not infinite, not {seconds!r}"
+            hint = f"the longest delay is a hundred years, {DELAY_SECONDS_MAX:.0f} s"
+            yield Problem(message, path=(field,), hint=hint)
+    if not _is_number(policy.factor) or not 1 <= policy.factor <= 1000:
+        hint = "each delay is so many times the one before; 2 is the default"
+        yield Problem(f"factor must be between 1 and 1000, not {policy.factor!r}", path=("factor",), hint=hint)
+    if policy.elapsed is not None and not (_is_number(policy.elapsed) and policy.elapsed > 0):
+        message = f"elapsed must be seconds, greater than 0 seconds and not infinite, not {policy.elapsed!r}"
+        yield Problem(message, path=("elapsed",), hint="leave it out for no limit")
+    for field in ("retry_on", "give_up_on"):
+        rules: object = getattr(policy, field)
+        if isinstance(rules, str):  # its letters would be the names
+            message = f"{field} must be a tuple of names, not the text {rules!r}"
+            yield Problem(message, path=(field,), hint=f"write ({rules!r},)")
+            continue
+        for position, rule in enumerate(cast("tuple[object, ...]", rules)):
+            if not isinstance(rule, str):
+                message = f"{rule!r} is no name of a failure"
+                hint = f"write {getattr(rule, '__name__', str(rule))!r}, in quotes"
+                yield Problem(message, path=(field, position), hint=hint)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def matches(rule: str, failure: Failure) -> bool:

@@ -24,6 +24,7 @@ from headrace.core.expressions import (
     template_refs,
 )
 from headrace.core.params import spec_problems
+from headrace.core.retry import policy_problems
 from headrace.core.spec import (
     LABELS_RESERVED,
     MAP_ITEMS_MAX_LIMIT,
@@ -43,9 +44,6 @@ NAME_CHARS_MAX = 200
 
 TASKS_MAX = 1_000_000
 """The most tasks one workflow may have."""
-
-ATTEMPTS_MAX = 1_000_000
-"""The most attempts a retry policy may allow; with a delay of zero more would never end."""
 
 LABELS_MAX = 32
 """Labels that a task may ask for."""
@@ -249,20 +247,12 @@ class _Checker:
                 seen.add(other)
 
     def retries(self, path: Path, retries: RetryPolicy) -> None:
-        if not 1 <= retries.attempts <= ATTEMPTS_MAX:
-            hint = "attempts counts the first try: 1 means no retry"
-            self.problem(
-                (*path, "attempts"), f"attempts must be between 1 and {ATTEMPTS_MAX:,}, not {retries.attempts}", hint
-            )
-        for field in ("initial", "max_delay"):
-            if not getattr(retries, field) >= 0:
-                self.problem((*path, field), f"{field} cannot be negative")
-        if not 1 <= retries.factor <= 1000:
-            self.problem((*path, "factor"), f"factor must be between 1 and 1000, not {retries.factor:g}")
-        self.positive((*path, "elapsed"), retries.elapsed)
+        for problem in policy_problems(retries):
+            self.problem((*path, *problem.path), problem.message, problem.hint)
         for field in ("retry_on", "give_up_on"):
-            for position, rule in enumerate(cast("tuple[str, ...]", getattr(retries, field))):
-                if not _retry_rule(rule):
+            rules: object = getattr(retries, field)
+            for position, rule in enumerate(cast("tuple[object, ...]", () if isinstance(rules, str) else rules)):
+                if isinstance(rule, str) and not _retry_rule(rule):
                     hint = "use an exception class name, exit:1, exit:1-9, http:503 or http:5xx"
                     self.problem((*path, field, position), f"{_cut(rule)} names no kind of failure", hint)
 

@@ -20,7 +20,7 @@ item is equal (and there is one).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn
 
@@ -141,6 +141,17 @@ def of_states(states: Sequence[str]) -> Where:
     stored = In(Field("column", "state", "text"), tuple(state for state in states if state not in SHOWN_STATES))
     parts = tuple(test for test in (shown, stored) if test.values)
     return parts[0] if len(parts) == 1 else Or(parts)
+
+
+def fields_of(where: Where) -> Iterator[Field]:
+    """Everything that a filter tests, in its order, as often as it does."""
+    if isinstance(where, Not):
+        yield from fields_of(where.part)
+    elif isinstance(where, (And, Or)):
+        for part in where.parts:
+            yield from fields_of(part)
+    else:
+        yield where.field
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -461,6 +472,7 @@ __all__ = [
     "Null",
     "Or",
     "Where",
+    "fields_of",
     "items_of",
     "kind_of",
     "like_pattern",

@@ -19,6 +19,7 @@ from headrace.durable.check_rules import (
     CALLS,
     DURABLE,
     MUTATORS,
+    OF_ONE_LOOP,
     PATH_METHODS,
     REMEDIES,
     VALUES,
@@ -81,13 +82,29 @@ class _Module:
             if isinstance(node, ast.AsyncFunctionDef) or self.has_decorator(node, "task", "workflow")
         }
         """Functions whose calls do nothing until they are awaited."""
-        self.globals = {
-            target.id
-            for node in tree.body
-            if isinstance(node, ast.Assign | ast.AnnAssign)
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-            if isinstance(target, ast.Name)
+        self.globals = {target for _, targets in _assignments(tree.body) for target in targets}
+        self.shared = {
+            f"{owner}{target}": (kind, node.lineno)
+            for owner, body in [
+                ("", tree.body),
+                *((f"{c.name}.", c.body) for c in tree.body if isinstance(c, ast.ClassDef)),
+            ]
+            for node, targets in _assignments(body)
+            if (kind := self._of_one_loop(node.value)) is not None
+            for target in targets
         }
+        """Names and ``Class.names`` of the module that hold something of one event loop: what, and in which line."""
+
+    def _of_one_loop(self, value: ast.expr | None) -> str | None:
+        """Which object of asyncio an expression makes, itself or for what it holds: ``defaultdict(asyncio.Lock)``."""
+        if value is None or isinstance(value, ast.Lambda):
+            return None
+        for call in (node for node in ast.walk(value) if isinstance(node, ast.Call)):
+            for node in ast.walk(call):
+                full = self.dotted(node) if isinstance(node, ast.Name | ast.Attribute) else None
+                if full in OF_ONE_LOOP:
+                    return f"{'is' if call is value and node is call.func else 'holds'} an {full}"
+        return None
 
     def dotted(self, node: ast.expr) -> str | None:
         """The full name of ``a.b.c`` with imports resolved; None for anything else."""
@@ -132,6 +149,14 @@ class _Module:
             if found and (found[1] is None or finding.rule in {name.strip() for name in found[1].split(",")}):
                 return True
         return False
+
+
+def _assignments(body: list[ast.stmt]) -> Iterator[tuple[ast.Assign | ast.AnnAssign, list[str]]]:
+    """The assignments of a block with the names that they bind."""
+    for node in body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield node, [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -226,6 +251,8 @@ class _Look(ast.NodeVisitor):
         full = self._module.dotted(node)
         if full in VALUES:
             self._report(node, VALUES[full], f"{full} {_WHY[VALUES[full]]}")
+        if full is not None:
+            self._shares(node, full)
         self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
@@ -233,6 +260,7 @@ class _Look(ast.NodeVisitor):
         full = self._module.names.get(node.id)
         if full in VALUES and isinstance(node.ctx, ast.Load):
             self._report(node, VALUES[full], f"{full} {_WHY[VALUES[full]]}")
+        self._shares(node, node.id)
 
     # ---- forgotten awaits ----------------------------------------------------------------------------------------------
 
@@ -305,6 +333,13 @@ class _Look(ast.NodeVisitor):
         if isinstance(node.ctx, ast.Store | ast.Del) and isinstance(node.value, ast.Name):
             self._mutates(node, node.value.id)
         self.generic_visit(node)
+
+    def _shares(self, node: ast.expr, name: str) -> None:
+        """A queue, lock or event of the module: whoever waits with it in a run is woken by nobody outside of it."""
+        if name in self._module.shared and not self._is_local(node):
+            kind, line = self._module.shared[name]
+            what = f"{name} (line {line}) {kind} that all runs of the process share, and a replay finds as they left it"
+            self._report(node, "shared", f"{what}; waiting with it, a run is woken by nobody else")
 
     # ---- swallowed errors --------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ REMEDIES = {
     "not-awaited": "write `await` before the call, or give it to asyncio.create_task or gather",
     "set-order": "iterate over sorted(...), or use a list or dict, which keep their order",
     "global": "keep state in local variables: a replay finds globals as earlier runs left them",
+    "shared": "make it inside of the workflow; what comes from outside is a signal (wait_for_signal, @signal)",
     "swallows-cancel": "add `raise` at the end, or catch the errors that are meant",
     "swallows-errors": "catch the errors that are meant, such as TaskFailed; errors about replay must pass",
     "not-async": "make it `async def`, and put blocking work into @task functions",
@@ -73,6 +74,15 @@ MUTATORS = frozenset(
     ("append", "extend", "insert", "remove", "clear", "add", "discard", "update", "setdefault", "popitem", "sort")
 )
 """Methods that change a list, dict or set."""
+
+OF_ONE_LOOP = frozenset(
+    f"asyncio.{name}"
+    for name in (
+        *("Queue", "LifoQueue", "PriorityQueue", "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore"),
+        *("Barrier", "Future"),
+    )
+)
+"""What belongs to the event loop of whoever waits with it first, as every run has one of its own."""
 
 DURABLE = frozenset(
     {

@@ -14,7 +14,7 @@ import msgspec
 
 from headrace.authoring.builder import Dag
 from headrace.authoring.convert import to_duration, to_labels, to_retries, to_timeouts
-from headrace.authoring.tasks import TaskFunction, call_listener, script_file
+from headrace.authoring.tasks import TaskFunction, call_listener, checked_retries, script_file
 from headrace.contracts.converters import from_plain
 from headrace.contracts.interceptor import Interceptors
 from headrace.core import spec as core
@@ -38,6 +38,13 @@ _PARAM_TYPES: dict[Any, core.ParamType] = {
 }
 """Annotations that are checked when a run is started, and tell how the text of a command line is meant."""
 
+_NAMELESS: dict[Any, tuple[str, str]] = {
+    inspect.Parameter.POSITIONAL_ONLY: ("parameter {!r} is positional-only", "remove the `/`"),
+    inspect.Parameter.VAR_POSITIONAL: ("it takes any number of arguments as *{}", "take one list"),
+    inspect.Parameter.VAR_KEYWORD: ("it takes arguments of any name as **{}", "take one dict"),
+}
+"""Parameters whose arguments have no name of their own: what is wrong, and what to do."""
+
 _JSON_TYPES = (inspect.Parameter.empty, Any, None, type(None), str, int, float, bool, list, dict, object)
 
 
@@ -60,10 +67,11 @@ class WorkflowFunction(Generic[P, R]):
                 "Synchronous code cannot wait durably; put blocking work into @task functions"
             )
         for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            if parameter.kind in _NAMELESS:
+                what, remedy = _NAMELESS[parameter.kind]
                 raise TypeError(
-                    f"workflow {function.__name__}: parameter {parameter.name!r} is positional-only, but parameters are "
-                    "stored by name; remove the `/`"
+                    f"workflow {function.__name__}: {what.format(parameter.name)}, but parameters are stored by name; "
+                    f"{remedy}"
                 )
         self.function = function
         self._name = name or function.__name__
@@ -119,13 +127,7 @@ class WorkflowFunction(Generic[P, R]):
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Arguments as the run's parameters: plain values by name. Raises ``TypeError`` like a call would."""
         bound = self._signature.bind(*args, **kwargs)
-        params: dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            kind = bound.signature.parameters[name].kind
-            if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-                raise TypeError(f"workflow {self._name}: *args and **kwargs cannot be stored by name")
-            params[name] = plain(value, f"argument {name!r} of {self._name}")
-        return params
+        return {name: plain(value, f"argument {name!r} of {self._name}") for name, value in bound.arguments.items()}
 
     @property
     def target(self) -> str:
@@ -409,12 +411,14 @@ def workflow(
     workflow that raises fails: it is not retried unless asked for.
     """
     options: dict[str, Any] = {"tags": tuple(tags)}
-    if timeout is not None:
-        options["timeout"] = parse_duration(timeout)
-    if execution_timeout is not None:
-        options["execution_timeout"] = parse_duration(execution_timeout)
+    for bound, given in (("timeout", timeout), ("execution_timeout", execution_timeout)):
+        if given is not None:
+            try:
+                options[bound] = parse_duration(given)
+            except ValueError as error:
+                raise ValueError(f"{bound}: {error}; leave it out for no limit") from None
     if retries is not None:
-        options["retries"] = to_retries(retries, core.NO_RETRY)
+        options["retries"] = checked_retries(retries)
 
     def decorate(decorated: Any) -> Any:
         return WorkflowFunction(decorated, name=name, options=options)

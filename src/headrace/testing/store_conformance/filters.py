@@ -83,6 +83,8 @@ class FiltersConformance:
         assert await _found(node, "not key = 'o'") == [2, 1]
         assert await _found(node, "error = 'it''s broken'") == [3]
         assert await _found(node, "tag.team != 'Blue'") == [2]
+        assert await _found(node, "tag.`team` is not null and attr.`note` is not null") == [2, 1]
+        assert await _found(node, "attr.`team` is not null or tag.`note` is not null") == []
 
     @scenario
     async def test_columns_times_and_logic(self, stage: Stage) -> None:
