@@ -82,7 +82,7 @@ class Dispatcher:
         """Those of them that are not in the store yet."""
         self._told: dict[str, int] = {}
         """The delivery of each that its run has been told of."""
-        self._found: dict[str, Standing] = {}
+        self.found: dict[str, Standing] = {}
         """What a former owner had on offer, of runs that are being taken over."""
         self._gates: dict[str, QueueGate] = {}
         self._unfit: set[tuple[str, str]] = set()
@@ -109,12 +109,7 @@ class Dispatcher:
 
     def stands(self, key: str) -> bool:
         """Whether a former owner had put this attempt on offer, and it still is."""
-        return key in self._found
-
-    @property
-    def has_found(self) -> bool:
-        """Whether there is anything for :meth:`stands` to find."""
-        return bool(self._found)
+        return key in self.found
 
     def spill(self, gates: Iterable[Gate]) -> None:
         """Offer attempts that wait for a slot here to others that have some."""
@@ -159,7 +154,7 @@ class Dispatcher:
         key = key_of(ticket)
         self._away[key] = ticket
         self._wake.set()
-        if self._found.pop(key, None) is not None:
+        if self.found.pop(key, None) is not None:
             return  # it is on offer, or claimed
         self._waiting.append(ticket)
         if self._settled.is_set():
@@ -317,7 +312,7 @@ class Dispatcher:
         """Fold in the outcome of an attempt that was carried out elsewhere."""
         row, outcome, output = arrival, arrival.outcome, arrival.output
         key = attempt_key(live.run_id, outcome.task, outcome.item, outcome.attempt)
-        self._found.pop(key, None)
+        self.found.pop(key, None)
         if live.closed:
             return
         ticket = self._forget(key)
@@ -463,7 +458,7 @@ class Dispatcher:
         prefix = f"{run_id}/"
         for row in await self._node.store.offered(self._node.id):
             if row.key.startswith(prefix) and row.key not in self._away:
-                self._found[row.key] = row
+                self.found[row.key] = row
 
     async def serve(self) -> None:
         """Look after what is away, while there is something; and after the others, while something waits here."""
@@ -477,7 +472,7 @@ class Dispatcher:
                     self._widen(gate, self._bound(name))
                 self.spill(self._node.planner.executor_gates())
                 await asyncio.sleep(CHECK_SECONDS)
-                if self._away or self._found:
+                if self._away or self.found:
                     await self.check()
             except HeadraceError as error:
                 logger.warning("looking after attempts on offer failed", extra={"error": str(error)})
@@ -488,7 +483,7 @@ class Dispatcher:
             self._wake.set()
 
     def _is_busy(self) -> bool:
-        return bool(self._away or self._found) or any(gate.waiting for gate in self._node.planner.executor_gates())
+        return bool(self._away or self.found) or any(gate.waiting for gate in self._node.planner.executor_gates())
 
     def _widen(self, gate: QueueGate, slots: int) -> None:
         more = slots - (gate.slots or 0)
@@ -567,6 +562,6 @@ class Dispatcher:
         if stale:
             for _, bell in await self._node.store.withdraw(self._node.id, self._node.epoch, stale):
                 self._node.waker.ring(bell)
-        for key in list(self._found):
+        for key in list(self.found):
             if key not in rows or run_of(key) not in self._node.live:
-                del self._found[key]
+                del self.found[key]

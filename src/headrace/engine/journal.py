@@ -140,8 +140,15 @@ class Journal:
         self._scheduled = False
         if not self._waiting or self._commit_task is not None or self.broken is not None:
             return
-        flush, releases = self._take()
-        blobs, self._blobs = self._blobs, []
+        # Appends stay whole: an entry's events are in one transaction.
+        updates = [*self._updates.values()]
+        flush = Flush(
+            self._node, self._epoch, self._events, self._new_runs, updates, self._inbox_done, self._outcomes_done
+        )
+        releases, blobs = self._releases, self._blobs
+        self._events, self._new_runs, self._updates = [], [], {}
+        self._inbox_done, self._outcomes_done, self._releases, self._blobs = [], [], [], []
+        self._waiting = False
         try:
             committed = not blobs and self._store.commit_now(flush)
         except StoreError as error:
@@ -156,23 +163,6 @@ class Journal:
             self._committed(flush, releases)
         else:
             self._commit_task = self._loop.create_task(self._commit(flush, releases, blobs), name="headrace-commit")
-
-    def _take(self) -> tuple[Flush, list[Release]]:
-        """Everything that waits, as one flush. Appends stay whole: an entry's events are in one transaction."""
-        flush = Flush(
-            self._node,
-            self._epoch,
-            self._events,
-            self._new_runs,
-            list(self._updates.values()),
-            self._inbox_done,
-            self._outcomes_done,
-        )
-        releases = self._releases
-        self._events, self._new_runs, self._updates = [], [], {}
-        self._inbox_done, self._outcomes_done, self._releases = [], [], []
-        self._waiting = False
-        return flush, releases
 
     async def _commit(self, flush: Flush, releases: list[Release], blobs: list[bytes]) -> None:
         deadline = time.monotonic() + self.patience_seconds

@@ -147,7 +147,7 @@ class Planner:
         executor = self._executor_gates.get(name)
         if executor is None:
             executor = self._gate(name)
-        if self.dispatcher.has_found and self.dispatcher.stands(
+        if self.dispatcher.found and self.dispatcher.stands(
             attempt_key(live.run_id, unit.node.id, unit.item, unit.attempt + 1)
         ):
             executor = self.dispatcher.gate(unit.node.options.queue, name)  # another node may be carrying it out

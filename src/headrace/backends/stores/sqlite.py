@@ -206,9 +206,14 @@ class SqliteStore:
         """See the contract. Small flushes only, and only while the disk is quick: see :mod:`.sqlite_pace`."""
         if not (self._pace.is_quick and self._gate.is_open):
             return False
-        if sqlite_history.is_one_event(flush):
-            return self._ready().writer.now(self._commit_event, flush) or False
-        return (is_small(flush) and self._ready().writer.now(self._commit_idle, flush)) or False
+        rest = flush.new_runs or flush.updates or flush.inbox_done or flush.outcomes_done
+        if len(flush.events) == 1 and not rest:
+            commit = self._commit_event
+        elif is_small(flush):
+            commit = self._commit_idle
+        else:
+            return False
+        return (self._opened or self._ready()).writer.now(commit, flush) or False
 
     def _commit(self, db: sqlite3.Connection, flush: Flush) -> None:
         self._gate.pass_()
@@ -227,7 +232,8 @@ class SqliteStore:
             if primary_code(error) in LOCKED:
                 return False
             raise translated(error, str(self._path)) from error
-        self._saw(perf_counter() - begun)
+        if self._pace.saw(perf_counter() - begun):
+            self._checkpoint()
         return True
 
     def _commit_idle(self, db: sqlite3.Connection, flush: Flush) -> bool:
@@ -245,15 +251,13 @@ class SqliteStore:
         except BaseException:
             roll_back(db)
             raise
-        if small:
-            self._saw(perf_counter() - begun)
+        if small and self._pace.saw(perf_counter() - begun):
+            self._checkpoint()
 
-    def _saw(self, seconds: float) -> None:
-        """Note the duration of a small commit."""
-        if self._pace.saw(seconds):
-            opened = self._opened  # None for the last commit before the end, which closing checkpoints anyway
-            if opened is not None:
-                opened.writer.give(checkpoint)
+    def _checkpoint(self) -> None:
+        opened = self._opened  # None for the last commit before the end, which closing checkpoints anyway
+        if opened is not None:
+            opened.writer.give(checkpoint)
 
     async def history(self, run_id: RunId, after: int = 0, limit: int | None = None) -> list[tuple[int, bytes]]:
         """See the contract."""

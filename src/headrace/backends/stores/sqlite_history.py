@@ -71,11 +71,6 @@ def check_fence(db: sqlite3.Connection, node: NodeId, epoch: Epoch) -> None:
         )
 
 
-def is_one_event(flush: Flush) -> bool:
-    """Whether a flush is an event and nothing else: the hop of a chain."""
-    return len(flush.events) == 1 and not (flush.new_runs or flush.updates or flush.inbox_done or flush.outcomes_done)
-
-
 def insert_fenced(db: sqlite3.Connection, flush: Flush) -> bool:
     """Check the fence and insert the only event of a flush, in one statement. Outside of a transaction that is one of its
     own, durable on return. False if nothing was inserted, for whichever reason: :func:`commit` finds out."""
