@@ -18,6 +18,7 @@ from headrace.core.states import RunState, TaskState
 from headrace.durable import following
 from headrace.durable.fold import HELD, fold
 from headrace.durable.intercepted import intercepted_validator, intercepts
+from headrace.durable.interrupts import ends_the_run
 from headrace.durable.run import CodeRun
 from headrace.durable.running import (
     looking,
@@ -216,7 +217,9 @@ def run_validator(run: CodeRun, handler: Any, given: inp.Update) -> None:
             run.context.run(check, given.payload)
     except UpdateRejected:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not ends_the_run(error):
+            raise
         raise UpdateRejected(f"update {given.name!r} was rejected: {error}") from error
 
 

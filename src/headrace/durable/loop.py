@@ -26,6 +26,7 @@ import msgspec
 
 from headrace.core.errors import NotDeterministic
 from headrace.durable.guard import Guard, Step, TooLong
+from headrace.durable.interrupts import ends_the_run
 
 logger = logging.getLogger("headrace.workflow")
 
@@ -167,10 +168,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     continue
                 try:
                     handle._context.run(handle._callback, *handle._args)
-                except KeyboardInterrupt:
-                    raise
-                except SystemExit:
-                    pass  # its task has it and fails by it: code ends its run, not the process
+                except (KeyboardInterrupt, SystemExit) as error:
+                    if not ends_the_run(error):
+                        raise
+                    # Its task has it and fails by it: code ends its run, not the process.
                 except BaseException as error:
                     self.call_exception_handler({"exception": error})
         finally:

@@ -37,6 +37,7 @@ from headrace.core.spec import RetryPolicy
 from headrace.core.states import RunState, TaskState
 from headrace.durable import virtual
 from headrace.durable.guard import SECONDS_MAX, Step, TooLong, guard_of_thread
+from headrace.durable.interrupts import ends_the_run
 from headrace.durable.run import Child, CodeNode, CodeRun, Place, calling_place, code_place_of_thread, is_between
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ def _condition_came_true(run: CodeRun) -> bool:
             if not run.context.run(condition):
                 continue
             future.set_result(None)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not ends_the_run(error):
+                raise
             future.set_exception(error)
         run.conditions.remove(entry)
         woken = True
@@ -298,7 +301,9 @@ def run_handler(
             output = plain(await call(payload), f"{handler.kind} {handler.name!r} returned a value that")
         except asyncio.CancelledError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not ends_the_run(error):
+                raise
             if update is None:
                 raise
             failure = failure_of(error)
@@ -493,5 +498,7 @@ def ask(run: CodeRun, name: str, payload: Any, headers: dict[str, str] | None = 
             return plain(run.context.run(answer, payload), f"query {name!r} returned a value that")
     except HeadraceError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not ends_the_run(error):
+            raise
         raise InvalidCommand(f"query {name!r} failed: {type(error).__name__}: {error}") from error
