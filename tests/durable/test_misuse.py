@@ -215,7 +215,7 @@ BLOCKING: dict[str, tuple[WorkflowFunction[..., Any], str, str, str]] = {
     "queue of threads": (reads_a_queue, "which blocks", "queue.Queue", "asyncio.Queue"),
     "command": (runs_a_command, "os.system", "os.system", "@task"),
     "fork": (forks, "a process", "multiprocessing", "@task"),
-    "folder": (lists_a_folder, "os.listdir", "iterdir", "@task"),
+    "folder": (lists_a_folder, "os.", "iterdir", "@task"),
     "new folder": (makes_a_folder, "os.mkdir", "mkdtemp", "@task"),
     "file that may be there": (looks_for_a_file, "os.stat", "exists()", "@task"),
     "size": (asks_for_a_size, "os.stat", "getsize", "@task"),

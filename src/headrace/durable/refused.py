@@ -53,7 +53,20 @@ LOOKS: tuple[tuple[Any, str, str, str], ...] = tuple(
 """The same for what Python's own machinery and libraries may do at any time: refused only if the user's code asks for it,
 directly or through one of :data:`CARRIERS`."""
 
-CARRIERS = frozenset({"os", "genericpath", "posixpath", "ntpath", "pathlib", "pathlib._local", "glob", "shutil"})
+CARRIERS = frozenset(
+    {
+        "os",
+        "genericpath",
+        "posixpath",
+        "ntpath",
+        "pathlib",
+        "pathlib._abc",
+        "pathlib._local",
+        "pathlib._os",
+        "glob",
+        "shutil",
+    }
+)
 """Modules that ask for whoever calls them: ``os.path.exists`` and ``Path.is_file`` are the caller's looks."""
 
 ERRANDS = frozenset({"logging", "importlib._bootstrap"})
