@@ -99,7 +99,7 @@ LONG = [
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.skipif("HEADRACE_MINUTES" not in os.environ, reason="`make soak-cluster` runs this")
-@pytest.mark.parametrize("kinds", LONG, ids="+".join)
+@pytest.mark.parametrize("kinds", LONG, ids=lambda kinds: "+".join(sorted(kinds)))
 def test_for_a_long_time(
     kinds: set[str], cluster_postgres: PostgresServer, cluster_nats: NatsServer, tmp_path: Path
 ) -> None:
