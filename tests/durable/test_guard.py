@@ -160,7 +160,8 @@ def test_a_step_is_reported_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest
         for _ in range(5):
             guard.look()
         guard.leave(step)
-    assert [record.place for record in caplog.records] == ["here", "here"]  # type: ignore[attr-defined]
+    places = [record.place for record in caplog.records]  # type: ignore[attr-defined]
+    assert [place for place in places if place == "here"] == ["here", "here"]  # others are watched meanwhile
 
 
 def test_only_what_a_step_itself_computes_counts() -> None:

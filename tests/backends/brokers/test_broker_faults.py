@@ -10,6 +10,7 @@ import pytest
 from broker_node import HOUR_SECONDS, listener
 
 from headrace import Headrace
+from headrace.backends.brokers import linked
 from headrace.backends.brokers.linked import LinkedBroker, Pace
 from headrace.backends.brokers.memory import MemoryHub
 from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
@@ -198,6 +199,33 @@ def test_a_connection_that_has_gone_deaf_is_given_up() -> None:
         await broker.stop()
 
     play(test())
+
+
+def test_a_client_that_swallows_a_cancellation_cannot_keep_a_broker_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It fails in its own way instead, and the link would connect anew for ever."""
+    monkeypatch.setattr(linked, "STOP_AGAIN_SECONDS", 0.01)
+    cancelled = 0
+
+    async def connect(_heard: Any) -> Any:
+        nonlocal cancelled
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled += 1
+            if cancelled == 1:
+                raise ConnectionError("the stream was closed") from None
+            raise
+
+    async def test() -> None:
+        broker = LinkedBroker("memory://", connect, pace=PACE)
+        await broker.start(lambda _topic: None)
+        await asyncio.sleep(0)
+        await broker.stop()
+
+    play(test())
+    assert cancelled
 
 
 def test_a_bell_of_another_place_is_not_rung_but_published(monkeypatch: pytest.MonkeyPatch) -> None:

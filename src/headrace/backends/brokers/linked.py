@@ -26,6 +26,9 @@ from headrace.core.errors import StoreUnavailable
 
 logger = logging.getLogger("headrace.broker")
 
+STOP_AGAIN_SECONDS = 1.0
+"""After which a task that was told to stop, and has not, is told again."""
+
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How patient a link is, in seconds. ``pause_first`` doubles up to ``pause_max`` between connections that fail, each
@@ -104,7 +107,9 @@ class LinkedBroker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.flush):
                     await self._settled.wait()
-        task.cancel()
+        while not task.done():  # a client, or a timeout that comes at the same moment, may swallow a cancellation
+            task.cancel()
+            await asyncio.wait({task}, timeout=STOP_AGAIN_SECONDS)
         await asyncio.gather(task, return_exceptions=True)
         self._pending.clear()
 
