@@ -34,7 +34,8 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     it. ``stopping``: stopped because the node stops; its outcome is not recorded, another node tries again.
     ``timed_out``: stopped because its time was over, ``silent``: because it gave no heartbeat. ``beat_at``: its last
     heartbeat (monotonic); ``details``: what that said, as JSON; ``details_told``: what of that is on its way to the
-    history, since ``told_at``. ``away``: on offer to others. ``guest``: of a run that another node owns.
+    history, since ``told_at``; ``heard``: told once, from any thread, that there is something new (``telling`` until it
+    has looked). ``away``: on offer to others. ``guest``: of a run that another node owns.
     ``fault``: stopped because it lost a lock that it relied on. ``prefer_until``: until when (monotonic) it waits for a
     process that it prefers; 0 if that was not asked yet.
     """
@@ -57,16 +58,21 @@ class Ticket(msgspec.Struct, eq=False, gc=False):
     details: bytes | None = None
     details_told: bytes | None = None
     told_at: float = 0.0
+    heard: Callable[[Ticket], None] | None = None
+    telling: bool = False
     away: bool = False
     guest: bool = False
     fault: HeadraceError | None = None
     prefer_until: float = 0.0
 
     def beat(self, details: bytes | None) -> None:
-        """The attempt lives. Called from any thread: two assignments, no lock."""
+        """The attempt lives. Called from any thread; takes no lock."""
+        self.beat_at = time.monotonic()
         if details is not None:
             self.details = details
-        self.beat_at = time.monotonic()
+            if not self.telling and self.heard is not None:
+                self.telling = True
+                self.heard(self)
 
 
 class Gate:

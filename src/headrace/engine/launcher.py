@@ -8,6 +8,7 @@ when the node stops.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -76,6 +77,8 @@ class Launcher:
         self._locker = locker
         self._running: dict[Ticket, None] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._heard = self._heartbeat
+        self._loop: asyncio.AbstractEventLoop
         self.may_begin: Callable[[], bool] = lambda: True
         """Asked last before an attempt begins; False if this process may have lost the right to it."""
 
@@ -88,8 +91,9 @@ class Launcher:
         """Start an attempt that passed every gate."""
         ticket.unit.launched = True
         ticket.started_at = self._now()
+        ticket.heard = self._heard
         self._running[ticket] = None
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         ticket.task = loop.create_task(self._attempt(ticket))
         if self._sweep is None:
             self._sweep = loop.call_later(LONG_ATTEMPT_SECONDS, self._record_long)
@@ -145,23 +149,36 @@ class Launcher:
             self._sweep = None
 
     def _record_long(self) -> None:
-        """Report the start of attempts that outlived the bound; they are in order of their start."""
+        """Report the start of attempts that outlived the bound; they are in order of their start. As long as some have
+        yet to: whoever launches another one sees to it that this goes on."""
         self._sweep = None
         border = self._now() - LONG_ATTEMPT_SECONDS * 0.9
         for ticket in list(self._running):
             if ticket.started_at > border:
+                self._sweep = asyncio.get_running_loop().call_later(LONG_ATTEMPT_SECONDS, self._record_long)
                 break
             if not ticket.recorded:
                 self._reporter.started(ticket)
-            if ticket.details is not ticket.details_told:
-                self._record_details(ticket)
-        if self._running:
-            self._sweep = asyncio.get_running_loop().call_later(LONG_ATTEMPT_SECONDS, self._record_long)
 
-    def _record_details(self, ticket: Ticket) -> None:
-        now = time.monotonic()
-        if now - ticket.told_at >= HEARTBEAT_RECORD_SECONDS and not ticket.cancelled and not ticket.stopping:
-            ticket.details_told, ticket.told_at = ticket.details, now
+    def _heartbeat(self, ticket: Ticket) -> None:
+        """An attempt has given details, on whatever thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: a thread was left behind
+            self._loop.call_soon_threadsafe(self._tell_in_time, ticket)
+
+    def _tell_in_time(self, ticket: Ticket) -> None:
+        """What comes within a while is told together. An attempt that ends soon says more by its outcome."""
+        wait = ticket.told_at + HEARTBEAT_RECORD_SECONDS - time.monotonic()
+        self._loop.call_later(max(wait, LONG_ATTEMPT_SECONDS), self._tell, ticket)
+
+    def _tell(self, ticket: Ticket) -> None:
+        """Report what the last heartbeats said. ``telling`` first: what a thread gives from here on calls again."""
+        ticket.telling = False
+        if ticket not in self._running or ticket.cancelled or ticket.stopping:
+            return
+        if not ticket.recorded:
+            self._reporter.started(ticket)
+        if ticket.details is not ticket.details_told:
+            ticket.details_told, ticket.told_at = ticket.details, time.monotonic()
             self._reporter.heartbeat(ticket, _details(ticket))
 
     def _interrupted(self, ticket: Ticket) -> inp.Input | None:
