@@ -99,7 +99,7 @@ def test_options_in_a_loop_are_bounded_and_bound_once(tmp_path: Path, monkeypatc
             assert await run.result() == sum(range(1, 51)) + 2
             assert hr._node.live == {}
         (known,) = codes
-        assert len(known._tasks) <= 10
+        assert len(known.tasks) <= 10
         assert sorted(place for shape in known._shapes.values() for place in shape.places.values()) == [0, 1, 2]
 
     play(test)

@@ -8,11 +8,13 @@ runs the bound task once per attempt. Cancellation and attempt timeouts reach ``
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 import msgspec
 
+from headrace.core.ids import attempt_key
 from headrace.core.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -23,13 +25,11 @@ Pulse = Callable[[bytes | None], None]
 
 
 class Attempt(msgspec.Struct, kw_only=True, gc=False):
-    """One try at a task, everything rendered. ``key`` is unique for ever and the same if it is launched again after a
-    crash: use it as an idempotency key. ``item`` is the index in a mapped task. ``heartbeat_details`` are those of the
-    last heartbeat before this attempt, ``heartbeat_seconds`` the bound of the gap between heartbeats; whoever carries the
-    attempt out gives signs of life to ``pulse``. ``headers`` have travelled with the run, see
+    """One try at a task, everything rendered. ``item`` is the index in a mapped task. ``heartbeat_details`` are those of
+    the last heartbeat before this attempt, ``heartbeat_seconds`` the bound of the gap between heartbeats; whoever carries
+    the attempt out gives signs of life to ``pulse``. ``headers`` have travelled with the run, see
     :mod:`headrace.contracts.interceptor`. ``locker`` gives locks, see :mod:`headrace.contracts.locking`."""
 
-    key: str
     run_id: str
     workflow: str
     task: str
@@ -47,6 +47,15 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
     locker: Locker | None = None
     intercepted: bool = False
     """``config`` may have been changed since the task was bound."""
+    log: LateLog | None = None
+    """Kept here by the :class:`BindContext` that gave it; whoever launched the attempt closes it."""
+    folder: str | None = None
+    """Likewise: its work folder, which the context removes."""
+
+    @property
+    def key(self) -> str:
+        """Unique for ever, and the same if the attempt is launched again after a crash: an idempotency key."""
+        return attempt_key(self.run_id, self.task, self.item, self.attempt)
 
 
 class AttemptLog(Protocol):
@@ -60,6 +69,46 @@ class AttemptLog(Protocol):
     def close(self) -> None:
         """No more output. Idempotent."""
         ...
+
+
+class LateLog(msgspec.Struct, eq=False, gc=False):
+    """An attempt's log that costs nothing before something is written: most attempts write nothing."""
+
+    _logs: LogStore
+    _run_id: str
+    _task: str
+    _item: int | None
+    _number: int
+    opened: AttemptLog | None = None
+    """What is written to, from the first line on."""
+    closed: bool = False
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Append; ignored once closed."""
+        log = self.opened
+        if log is None:
+            with _opening:
+                if self.closed:
+                    return
+                log = self.opened
+                if log is None:
+                    log = self._logs.open_log(self._run_id, self._task, self._item, self._number)
+                    self.opened = log
+                    if self.closed:  # meanwhile
+                        log.close()
+                        return
+        log.write(stream, data)
+
+    def close(self) -> None:
+        """No more output. A thread that goes on after its time may be writing just now: either it sees that this is
+        closed, or what it opened is seen here."""
+        self.closed = True
+        if self.opened is not None:
+            self.opened.close()
+
+
+_opening = threading.Lock()
+"""Held while a log is opened for its first line."""
 
 
 class LogStore(Protocol):

@@ -99,9 +99,9 @@ class Flush(msgspec.Struct):
     node: NodeId
     epoch: Epoch
     events: list[tuple[RunId, int, bytes]]
-    new_runs: list[RunRow]
-    updates: list[RunUpdate]
-    inbox_done: list[int]
+    new_runs: list[RunRow] = []
+    updates: list[RunUpdate] = []
+    inbox_done: list[int] = []
     outcomes_done: list[tuple[RunId, str]] = []
 
 

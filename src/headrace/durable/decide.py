@@ -14,7 +14,7 @@ from headrace.core.errors import InvalidCommand, UpdateRejected
 from headrace.core.ids import attempt_key
 from headrace.core.retry import next_attempt_at
 from headrace.core.run import TaskUnit
-from headrace.core.states import RunState, TaskState
+from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.durable import following
 from headrace.durable.fold import HELD, fold
 from headrace.durable.intercepted import intercepted_validator, intercepts
@@ -97,7 +97,9 @@ def _current(run: CodeRun, given: Any) -> TaskUnit | None:
 
 
 def _on_succeeded(run: CodeRun, given: inp.Succeeded, now: float) -> ev.Event | None:
-    if _current(run, given) is None:
+    # The commonest input by far: _current written out.
+    unit = run.units.get(given.task)
+    if unit is None or unit.state not in OPEN or given.attempt != unit.attempt + 1 or run.state in FINAL_RUN_STATES:
         return None
     return ev.TaskSucceeded(now, given.task, given.attempt, given.started_at, given.output)
 

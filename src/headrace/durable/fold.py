@@ -16,7 +16,7 @@ from headrace.core import events as ev
 from headrace.core.errors import InvalidCommand, TaskFailed
 from headrace.core.run import TaskUnit
 from headrace.core.spec import TaskSpec
-from headrace.core.states import RunState, TaskState
+from headrace.core.states import FINAL_RUN_STATES, FINAL_TASK_STATES, RunState, TaskState
 from headrace.durable import effects
 from headrace.durable.intercepted import deliver_signal, intercepted_update, intercepts
 from headrace.durable.matching import COMMANDED, expect_command, match, missing
@@ -51,7 +51,7 @@ def fold(run: CodeRun, event: ev.Event) -> None:
             loop.now = event.at
         run.last_stimulus = event
         stimulus(run, event)
-        if run.main is not None and not run.finished and run.diverged is None and not run.done:
+        if run.main is not None and not run.finished and run.diverged is None and run.state not in FINAL_RUN_STATES:
             drain(run)
     else:
         answer = _ANSWERS.get(kind)
@@ -116,7 +116,7 @@ def _unit_of(run: CodeRun, event: Any) -> TaskUnit | None:
 
 
 def _end_unit(run: CodeRun, unit: TaskUnit, event: Any, state: TaskState) -> None:
-    if not unit.done:
+    if unit.state not in FINAL_TASK_STATES:
         run.unfinished -= 1
     if run.stops:
         run.stops.discard(event.task)
@@ -132,9 +132,18 @@ def _task_succeeded(run: CodeRun, event: ev.TaskSucceeded) -> None:
     unit = run.units.get(event.task) or _unit_of(run, event)
     if unit is None:
         return
-    _end_unit(run, unit, event, TaskState.SUCCEEDED)
+    # _end_unit and resolve, without the calls: nearly all events are these.
+    if unit.state not in FINAL_TASK_STATES:
+        run.unfinished -= 1
+    if run.stops:
+        run.stops.discard(event.task)
+    unit.state = TaskState.SUCCEEDED
+    unit.attempt, unit.started_at, unit.ended_at = event.attempt, event.started_at, event.at
+    unit.retry_at = None
     unit.output = event.output
-    resolve(run, event.task, event.output)
+    future = run.futures.pop(event.task, None)
+    if future is not None and not future.done():
+        future.set_result(event.output)
 
 
 def _task_failed(run: CodeRun, event: ev.TaskFailed) -> None:

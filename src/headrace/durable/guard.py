@@ -62,20 +62,21 @@ class Guard:
         self._thread = threading.get_ident()
         self._describe = describe
         self._clock = time.pthread_getcpuclockid(self._thread) if _CAN_THROW else None
-        self._step: Step | None = None
+        self.step: Step | None = None
+        """What the thread is at."""
         self._throwing: Step | None = None
         self._seen: tuple[Step, float] | None = None
         self._seen_at = 0.0
 
     def enter(self) -> Step:
         """A step begins."""
-        step = self._step = Step()
+        step = self.step = Step()
         return step
 
     def leave(self, step: Step) -> None:
         """It has come to rest, or raised. Nothing is thrown into the thread afterwards."""
         try:
-            self._step = None
+            self.step = None
             # Whoever throws says so first and looks for the step then: what is not seen here is not thrown.
             if self._throwing is None and step.place is None:
                 return
@@ -84,7 +85,7 @@ class Guard:
             self._settle(step)
 
     def _settle(self, step: Step) -> None:
-        self._step = None
+        self.step = None
         while self._throwing is step:  # for microseconds; nothing that sleeps may be called in a step
             pass
         if step.place is not None:
@@ -93,7 +94,7 @@ class Guard:
 
     def look(self) -> bool:
         """Called by the watching thread; False once the guarded one has ended."""
-        step, clock = self._step, self._clock
+        step, clock = self.step, self._clock
         if clock is None:
             return False
         try:
@@ -118,7 +119,7 @@ class Guard:
         place = self._describe(self._thread)
         self._throwing = step
         try:
-            if self._step is step:
+            if self.step is step:
                 step.place = place
                 _throw_into(self._thread)
         finally:

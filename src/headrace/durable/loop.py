@@ -149,7 +149,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         Raises :class:`NotDeterministic` for an endless loop, and for anything that was refused meanwhile; code that does
         not come to rest at all is ended by ``guard``, which watches this ``step``."""
         running = events._get_running_loop()
-        outer = None if running is self else self._enter(running)
+        outer = None
+        if running is not self:  # enter, without the call
+            hooks = sys.get_asyncgen_hooks()
+            outer = running, _leave_task(running) if _TASKS_BY_THREAD else None, hooks, gc.isenabled()
+            gc.disable()
+            sys.set_asyncgen_hooks(None, self._generator_dropped)
+            events._set_running_loop(self)
         self._draining = True
         steps = 0
         ready = self._ready
@@ -189,9 +195,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def enter(self) -> Outer:
         """Make this the running loop of the thread; give the result to :meth:`leave`. Nothing is collected meanwhile:
         what would be finalised, and when, no replay could repeat."""
-        return self._enter(events._get_running_loop())
-
-    def _enter(self, loop: asyncio.AbstractEventLoop | None) -> Outer:
+        loop = events._get_running_loop()
         collecting = gc.isenabled()
         gc.disable()
         task = _leave_task(loop) if _TASKS_BY_THREAD else None

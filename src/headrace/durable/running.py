@@ -38,7 +38,16 @@ from headrace.core.states import RunState, TaskState
 from headrace.durable import virtual
 from headrace.durable.guard import SECONDS_MAX, Step, TooLong, guard_of_thread
 from headrace.durable.interrupts import ends_the_run
-from headrace.durable.run import Child, CodeNode, CodeRun, Place, calling_place, code_place_of_thread, is_between
+from headrace.durable.run import (
+    CALLS_WATCHED_MAX,
+    Child,
+    CodeNode,
+    CodeRun,
+    Place,
+    calling_place,
+    code_place_of_thread,
+    is_between,
+)
 
 if TYPE_CHECKING:
     from headrace.durable.handlers import Handler
@@ -83,7 +92,7 @@ def drain(run: CodeRun) -> None:
     if run.main is None or run.finished:
         return
     guard = guard_of_thread(code_place_of_thread)
-    step = guard.enter()
+    step = guard.step = Step()  # guard.enter, without the call
     try:
         run.loop.drain(run.conditions, _condition_came_true, run, guard, step)
         if step.place is not None:
@@ -341,8 +350,11 @@ class CodeCalls:
         place = calling_place(3)  # whoever called the task function
         if run.read_only:
             raise NotDeterministic(f"a query or validator called task {task.name} at {place}: it may only look")
-        number = run.call_count + 1
-        return run.watch(call_task(run, task, args, kwargs, place, number), task, place)
+        number = run.call_count = run.call_count + 1
+        call = call_task(run, task, args, kwargs, place, number)
+        if len(run.watched) < CALLS_WATCHED_MAX:
+            run.watched[number] = (call, task, place)
+        return call
 
     def map(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Not in code: use ``asyncio.gather``."""
@@ -381,9 +393,11 @@ async def call_task(
 ) -> Any:
     """The call of a task, awaited: it owes an attempt from here on. ``intercepted`` is what interceptors made of it."""
     run.watched.pop(number, None)
-    known = run.code.task(task)
-    step = run.next_name(known.name)
-    base = known.base
+    entry = run.code.tasks.get(id(task))
+    known = entry[1] if entry is not None and entry[0] is task else run.code.task(task)
+    base, name = known.base, known.name
+    count = run.counts[name] = run.counts.get(name, 0) + 1
+    step = name if count == 1 else f"{name}#{count}"  # run.next_name, without the call
     retries = default_retries.get()
     if retries is not None and task.defaults.get("retries") is None:
         base = msgspec.structs.replace(base, retries=retries)

@@ -327,7 +327,8 @@ class Code:
         """None if nothing of them runs in workflow code."""
         self.function = function.function
         self._bind = bind
-        self._tasks: dict[int, tuple[TaskFunction[..., Any], KnownTask]] = {}
+        self.tasks: dict[int, tuple[TaskFunction[..., Any], KnownTask]] = {}
+        """Those met so far, by identity: see :meth:`task`."""
         self._shapes: dict[Callable[..., Any], FunctionShape] = {}
 
     def start(self, params: dict[str, Any]) -> Coroutine[Any, Any, Any]:
@@ -338,10 +339,10 @@ class Code:
 
     def task(self, task: TaskFunction[..., Any]) -> KnownTask:
         """The task, bound on first use. Raises what binding raises."""
-        entry = self._tasks.get(id(task))
+        entry = self.tasks.get(id(task))
         if entry is None or entry[0] is not task:
-            if len(self._tasks) >= KNOWN_TASKS_MAX:
-                self._tasks.clear()  # what is still in use comes back for little: its shape and place stay
+            if len(self.tasks) >= KNOWN_TASKS_MAX:
+                self.tasks.clear()  # what is still in use comes back for little: its shape and place stay
             base = base_spec(task)
             shape = self._shapes.get(task.__headrace_function__)
             if shape is None:
@@ -349,7 +350,7 @@ class Code:
             place = shape.places.get(base.executor)
             if place is None:
                 place = shape.places[base.executor] = self._bind(_bindable(base, shape), task)
-            entry = self._tasks[id(task)] = (task, KnownTask(task, place, base, shape))
+            entry = self.tasks[id(task)] = (task, KnownTask(task, place, base, shape))
         return entry[1]
 
 

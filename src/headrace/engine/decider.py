@@ -43,7 +43,7 @@ class Decider:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def feed(
+    def feed(  # noqa: PLR0912 - flat for speed
         self,
         live: LiveRun,
         given: inp.Input,
@@ -60,7 +60,7 @@ class Decider:
         node = self._node
         run = live.run
         before = run.state
-        now = node.now()
+        now = node.now.read()
         blobs: list[bytes] = []
         encoded = None if live.closed or live.parked else self._decide(live, given, now, blobs)
         if encoded is None:
@@ -86,16 +86,12 @@ class Decider:
             run.stale = False
             live.progress_at = now
             update = live.update(release=finished)
-        release = None
-        if (
-            fresh is not None
-            or changed
-            or owed is not None
-            or then is not None
-            or live.watchers
-            or type(given) in _RECONSIDERED
-        ):
+        release: Release | None = None
+        if changed or owed is not None or then is not None or type(given) in _RECONSIDERED:
             release = self._releaser(live, given, before, fresh, owed, then)
+        elif fresh is not None or live.watchers:  # most inputs: the hop of a chain
+            live.unsettled += 1
+            release = partial(self._release_fresh, live, fresh)
         try:
             node.journal.append(
                 encoded, release, update=update, inbox_id=inbox_id, blobs=blobs, outcome_done=outcome_done
@@ -158,8 +154,6 @@ class Decider:
         node = self._node
         changed = live.run.state is not before
         live.unsettled += 1
-        if not (changed or owed is not None or then is not None or type(given) in _RECONSIDERED):
-            return partial(self._release_fresh, live, fresh)  # most inputs: the hop of a chain
         finished = changed and live.run.done
         sweep = changed or type(given) is inp.TaskTimedOut
         consider = changed or type(given) is inp.Resume

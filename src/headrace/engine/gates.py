@@ -96,21 +96,17 @@ class Gate:
         """Tickets that wait to get in (cancelled ones may still be counted)."""
         return len(self._waiting) + len(self._heap)
 
-    def try_enter(self, ticket: Ticket) -> bool:
-        """Get in, or wait. A newcomer never overtakes an equal that waits."""
-        if self.slots is None or (self.inside < self.slots and not self._waiting and not self._heap):
-            self.inside += 1
-            return True
+    def line_up(self, ticket: Ticket) -> None:
+        """Wait for a slot."""
         priority = ticket.unit.node.options.priority
         if priority == 0 and not self._heap:
             self._waiting.append(ticket)
-            return False
+            return
         if self._waiting:
             for waiting in self._waiting:
                 self._push(waiting)
             self._waiting.clear()
         self._push(ticket)
-        return False
 
     def _push(self, ticket: Ticket) -> None:
         self._order += 1
@@ -177,11 +173,14 @@ class Gatekeeper:
         """False while nothing may be launched (draining, back-pressure)."""
 
     def enter(self, ticket: Ticket) -> None:
-        """Send a ticket on its way, or on from where it waited."""
+        """Send a ticket on its way, or on from where it waited. A newcomer never overtakes an equal that waits."""
         gates = ticket.gates
         while ticket.entered < len(gates):
-            if not gates[ticket.entered].try_enter(ticket):
+            gate = gates[ticket.entered]
+            if gate.slots is not None and (gate.inside >= gate.slots or gate._waiting or gate._heap):
+                gate.line_up(ticket)
                 return
+            gate.inside += 1
             ticket.entered += 1
         if self.open:
             self._admitted(ticket)

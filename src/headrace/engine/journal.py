@@ -140,15 +140,13 @@ class Journal:
         self._scheduled = False
         if not self._waiting or self._commit_task is not None or self.broken is not None:
             return
-        # Appends stay whole: an entry's events are in one transaction.
-        updates = [*self._updates.values()]
-        flush = Flush(
-            self._node, self._epoch, self._events, self._new_runs, updates, self._inbox_done, self._outcomes_done
-        )
-        releases, blobs = self._releases, self._blobs
-        self._events, self._new_runs, self._updates = [], [], {}
-        self._inbox_done, self._outcomes_done, self._releases, self._blobs = [], [], [], []
+        events, releases, blobs = self._events, self._releases, self._blobs
+        self._events, self._releases = [], []
         self._waiting = False
+        if self._new_runs or self._updates or self._inbox_done or self._outcomes_done or blobs:
+            flush = self._take(events)
+        else:
+            flush = Flush(self._node, self._epoch, events)
         try:
             committed = not blobs and self._store.commit_now(flush)
         except StoreError as error:
@@ -163,6 +161,13 @@ class Journal:
             self._committed(flush, releases)
         else:
             self._commit_task = self._loop.create_task(self._commit(flush, releases, blobs), name="headrace-commit")
+
+    def _take(self, events: list[tuple[RunId, int, bytes]]) -> Flush:
+        """All that waits. Appends stay whole: an entry's events are in one transaction."""
+        updates = [*self._updates.values()]
+        flush = Flush(self._node, self._epoch, events, self._new_runs, updates, self._inbox_done, self._outcomes_done)
+        self._new_runs, self._updates, self._inbox_done, self._outcomes_done, self._blobs = [], {}, [], [], []
+        return flush
 
     async def _commit(self, flush: Flush, releases: list[Release], blobs: list[bytes]) -> None:
         deadline = time.monotonic() + self.patience_seconds

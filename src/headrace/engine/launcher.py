@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
+from time import monotonic  # by its own name: where workflow code runs, time.monotonic is replaced
 from typing import Any, Protocol
 
 import msgspec
@@ -65,6 +65,20 @@ class Reporter(Protocol):
         ...
 
 
+class Lease(Protocol):
+    """The right by which attempts are carried out: the keeper's."""
+
+    trusted_until: float
+    """Until when, by the monotonic clock, nobody else can have taken it."""
+
+
+class _NoLease:
+    trusted_until = 0.0
+
+
+_NO_LEASE = _NoLease()
+
+
 class Launcher:
     """One node's attempts under way."""
 
@@ -79,8 +93,10 @@ class Launcher:
         self._sweep: asyncio.TimerHandle | None = None
         self._heard = self._heartbeat
         self._loop: asyncio.AbstractEventLoop
+        self.lease: Lease = _NO_LEASE
         self.may_begin: Callable[[], bool] = lambda: True
-        """Asked last before an attempt begins; False if this process may have lost the right to it."""
+        """Asked last before an attempt begins, if the lease is not trusted; False if this process may have lost the right
+        to it."""
 
     @property
     def running(self) -> int:
@@ -167,7 +183,7 @@ class Launcher:
 
     def _tell_in_time(self, ticket: Ticket) -> None:
         """What comes within a while is told together. An attempt that ends soon says more by its outcome."""
-        wait = ticket.told_at + HEARTBEAT_RECORD_SECONDS - time.monotonic()
+        wait = ticket.told_at + HEARTBEAT_RECORD_SECONDS - monotonic()
         self._loop.call_later(max(wait, LONG_ATTEMPT_SECONDS), self._tell, ticket)
 
     def _tell(self, ticket: Ticket) -> None:
@@ -178,7 +194,7 @@ class Launcher:
         if not ticket.recorded:
             self._reporter.started(ticket)
         if ticket.details is not ticket.details_told:
-            ticket.details_told, ticket.told_at = ticket.details, time.monotonic()
+            ticket.details_told, ticket.told_at = ticket.details, monotonic()
             self._reporter.heartbeat(ticket, _details(ticket))
 
     def _interrupted(self, ticket: Ticket) -> inp.Input | None:
@@ -210,7 +226,7 @@ class Launcher:
         try:
             if ticket.cancelled or ticket.stopping:
                 raise asyncio.CancelledError
-            if not self.may_begin():
+            if monotonic() >= self.lease.trusted_until and not self.may_begin():
                 ticket.stopping = True
                 raise asyncio.CancelledError
             if node.has_constant_call:
@@ -223,7 +239,6 @@ class Launcher:
             timeouts = node.timeouts
             bound = timeouts.attempt
             attempt = Attempt(
-                key=attempt_key(run.run_id, task, item, number),
                 run_id=run.run_id,
                 workflow=run.plan.spec.name,
                 task=task,
@@ -249,7 +264,7 @@ class Launcher:
             if ticket.timed_out:
                 outcome = self._interrupted(ticket)
             else:
-                if not is_plain(output):
+                if output is not None and not is_plain(output):
                     output = await self._store_output(output, live.run)
                 outcome = inp.Succeeded(task, item, number, ticket.started_at, output)
         except SkipTask as skip:
@@ -274,7 +289,13 @@ class Launcher:
         if timeout is not None:
             timeout.cancel()
         if attempt is not None:
-            live.binding.context.finish(attempt)
+            log = attempt.log
+            if log is not None:
+                log.closed = True
+                if log.opened is not None:
+                    log.close()
+            if attempt.folder is not None:
+                live.binding.context.finish(attempt)
             if self._locker is not None and self._locker.owners:
                 self._locker.end(attempt.key)
         self._running.pop(ticket, None)
@@ -325,7 +346,7 @@ class Launcher:
         any thread, and often."""
         if ticket not in self._running or ticket.timed_out:
             return
-        left = ticket.beat_at + bound - time.monotonic()
+        left = ticket.beat_at + bound - monotonic()
         if left <= 0:
             ticket.silent = True
             self._time_out(ticket)

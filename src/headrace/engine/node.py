@@ -176,6 +176,8 @@ class Node:
             is_deaf=lambda: self.waker.is_deaf,
         )
         self.puller.launcher.may_begin = self._may_begin
+        if self._keeper is not None:
+            self.puller.launcher.lease = self._keeper
         self.planner.guest_launcher = self.puller.launcher
         puller = self.puller
         self.waker.on_queue = lambda _queue: puller.wake()
@@ -247,6 +249,8 @@ class Node:
             taken_at=begun,
             holding=self.holding,
         )
+        for launcher in self.launchers():
+            launcher.lease = self._keeper
         self._keeper.start()
 
     async def stop(self, *, drain_seconds: float = 0.0) -> None:

@@ -170,8 +170,10 @@ class Planner:
             unit.launched = True
             started = inp.Started(unit.node.id, unit.item, ticket.attempt, self._now(), self._node)
             self._feeder.feed(live, started, then=lambda: self._launch(ticket))
-        else:
+        elif ticket.cancelled or live.closed or ticket.queue_timer is not None:
             self._launch(ticket)
+        else:
+            self._launcher.launch(ticket)
 
     def _admitted_away(self, ticket: Ticket) -> None:
         live, unit = ticket.live, ticket.unit

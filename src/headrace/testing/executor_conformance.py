@@ -54,7 +54,6 @@ class MemoryLog:
 def make_attempt(number: int = 1, **fields: Any) -> Attempt:
     """An attempt of task ``t`` in run ``R``; ``fields`` override."""
     chosen: dict[str, Any] = {
-        "key": f"R/t/{number}",
         "run_id": "R",
         "workflow": "w",
         "task": "t",

@@ -403,7 +403,7 @@ async def main(folder):
              for name, args in (("spin", {{"mark": folder + "/a"}}), ("offspring", {{"mark": folder + "/b", "folder": folder}}))]
     binding = Binding(data_dir=folder + "/data", logs=FileLogs(folder + "/logs"), executors={{}}, source_dir=folder)
     task = TaskSpec(id="s", kind="run", config={{"command": "echo $$ > shell; sleep 1000 & echo $! > sleeper; touch c; wait"}})
-    calls.append(ShellTask().bind(task, binding).run(make_attempt(task="s", key="R/s/1", config=task.config)))
+    calls.append(ShellTask().bind(task, binding).run(make_attempt(task="s", config=task.config)))
     running = [asyncio.ensure_future(call) for call in calls]
     while not executor.pids: await asyncio.sleep(0.01)
     print(json.dumps(executor.pids), flush=True)

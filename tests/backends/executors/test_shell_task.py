@@ -300,7 +300,7 @@ def test_many_commands_at_once(shell, tmp_path):
     async def play() -> None:
         task = TaskSpec(id="t", kind="run", config={"command": "echo $HEADRACE_ITEM"})
         bound = ShellTask().bind(task, shell.binding)
-        attempts = [make_attempt(item=n, key=f"R/t[{n}]/1", config=task.config) for n in range(60)]
+        attempts = [make_attempt(item=n, config=task.config) for n in range(60)]
         assert await asyncio.gather(*(bound.run(attempt) for attempt in attempts)) == list(range(60))
         for attempt in attempts:
             shell.binding.finish(attempt)

@@ -152,7 +152,6 @@ class ProcessExecutor:
     @staticmethod
     def _encode(target: str, args: dict[str, Any], attempt: Attempt) -> bytes:
         fields = {
-            "key": attempt.key,
             "run_id": attempt.run_id,
             "workflow": attempt.workflow,
             "task": attempt.task,

@@ -26,7 +26,7 @@ CHUNK_ROWS = 50
 # Events are stored as text, not blobs, so that the sqlite3 shell shows them. bytes.decode here is cheaper than
 # CAST in SQL; reading casts back, which spares decoding and encoding again.
 _INSERT_EVENT = "INSERT INTO events (run_id, seq, data) VALUES (?, ?, ?)"
-_INSERT_FENCED = """
+INSERT_FENCED = """
 INSERT INTO events (run_id, seq, data) SELECT ?, ?, ? FROM nodes WHERE node = ? AND epoch = ?"""
 _SELECT_EVENT = "SELECT CAST(data AS BLOB) FROM events WHERE run_id = ? AND seq = ?"
 _SELECT_EVENTS = "SELECT seq, CAST(data AS BLOB) FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
@@ -76,7 +76,7 @@ def insert_fenced(db: sqlite3.Connection, flush: Flush) -> bool:
     own, durable on return. False if nothing was inserted, for whichever reason: :func:`commit` finds out."""
     run_id, seq, data = flush.events[0]
     try:
-        return db.execute(_INSERT_FENCED, (run_id, seq, data.decode(), flush.node, flush.epoch)).rowcount == 1
+        return db.execute(INSERT_FENCED, (run_id, seq, data.decode(), flush.node, flush.epoch)).rowcount == 1
     except (sqlite3.IntegrityError, UnicodeDecodeError):
         return False
 

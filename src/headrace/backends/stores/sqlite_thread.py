@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from headrace.core.errors import StoreError, StoreUnavailable
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 JOBS_WAITING_MAX = 20_000
@@ -65,12 +66,12 @@ class ConnectionThread:
         if not self._stopped:
             self._give((None, function, arguments))
 
-    def now(self, function: Callable[..., T], *arguments: object) -> T | None:
+    def now(self, function: Callable[[sqlite3.Connection, A], T], argument: A) -> T | None:
         """Do a job on the caller's thread, if the connection is idle and nothing waits for it; None otherwise."""
-        if self._stopped or self._given != self._done or not self._using.acquire(blocking=False):
+        if self._stopped or self._given != self._done or not self._using.acquire(False):
             return None
         try:
-            return function(self._connection, *arguments)
+            return function(self._connection, argument)
         finally:
             self._using.release()
 
