@@ -42,6 +42,7 @@ def test_json_has_the_promised_shape(tmp_path):
     found = json.loads(as_json(asyncio.run(bench(SqlitePlace(tmp_path), chosen, scale=0.01))))
     assert set(found) == {"store", "versions", "raw", "workloads"}
     assert {"hop_ms", "raw_commit_ms", "ratio"} <= set(found["workloads"]["W2"])
+    assert {"plain_commit_ms", "plain_ratio"} <= set(found["workloads"]["W2"])
     assert "runs_per_second" in found["workloads"]["W3"]
     assert {"p50_ms", "p95_ms"} <= set(found["workloads"]["W4"])
     assert {"commits_per_second", "rows_per_second", "loop_hops_per_second"} <= set(found["raw"])

@@ -23,7 +23,14 @@ from headrace.bench.workloads import WORKLOADS, Figures, Stage, Workload
 from headrace.core.errors import HeadraceError
 from headrace.core.suggest import did_you_mean
 
-GENERAL_LIMITS = ("commit_ms", "awaited_commit_ms", "rows_per_second", "loop_hops_per_second", "thread_hops_per_second")
+GENERAL_LIMITS = (
+    "commit_ms",
+    "plain_commit_ms",
+    "awaited_commit_ms",
+    "rows_per_second",
+    "loop_hops_per_second",
+    "thread_hops_per_second",
+)
 """Measured in every bench, whatever is chosen."""
 
 
@@ -104,6 +111,7 @@ async def _measure(name: str, workload: Workload, limits: Limits, place: Place, 
     files = place.files(name)
     samples: list[Figures] = []
     bounds: list[float | None] = []
+    plain: list[float] = []
     with tempfile.TemporaryDirectory() if files is None else contextlib.nullcontext(files) as data_dir:
         async with Headrace(place.url(name), data_dir=data_dir) as engine:
             stage = Stage(engine, place.url(f"{name}-own"), scale)
@@ -113,6 +121,7 @@ async def _measure(name: str, workload: Workload, limits: Limits, place: Place, 
                 after = await limits.measure(workload.limits)
                 around = {key: (before[key] + after[key]) / 2 for key in after}
                 bounds.append(workload.bound(around))
+                plain += [around["plain_commit_ms"]] if "plain_commit_ms" in around else []
                 before = after
     result: dict[str, Any] = {key: rounded(median(sample[key] for sample in samples)) for key in samples[0]}
     figure = workload.figure
@@ -126,8 +135,11 @@ async def _measure(name: str, workload: Workload, limits: Limits, place: Place, 
         "raw_limit": rounded(median(known)) if known else None,
         "ratio": rounded(median(v / b for v, b in zip(values, bounds, strict=True) if b)) if known else None,
     }
-    if name == "W2" and known:
+    if figure == "hop_ms" and known:
         result["raw_commit_ms"] = result["raw_limit"]
+    if figure == "hop_ms" and plain:
+        result["plain_commit_ms"] = rounded(median(plain))
+        result["plain_ratio"] = rounded(median(v / p for v, p in zip(values, plain, strict=True)))
     return result
 
 

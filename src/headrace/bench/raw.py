@@ -9,8 +9,11 @@ The memory store has none: its limits are None.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -128,10 +131,12 @@ class SqliteProbes:
     """The limits of SQLite, measured on a database file of their own.
 
     The WAL is grown first and copied back between measurements, as the engine does it: a commit that overwrites a WAL
-    takes half the time of one that makes it longer, and a limit that is one or the other by chance is none."""
+    takes half the time of one that makes it longer, and a limit that is one or the other by chance is none. What a
+    connection costs whose WAL nobody looks after is measured on a new file each time."""
 
     def __init__(self, path: Path) -> None:
         self._seq = 0
+        self._folder = path.parent
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-bench-sqlite")
         self._db = connect(str(path))
         use_wal(self._db, BUSY_SECONDS)
@@ -139,6 +144,7 @@ class SqliteProbes:
         self._db.execute(_TABLE)
         self.by_name: dict[str, Probe] = {
             "commit_ms": self._commit_ms,
+            "plain_commit_ms": self._plain_commit_ms,
             "awaited_commit_ms": self._awaited_commit_ms,
             "rows_per_second": self._rows,
         }
@@ -161,6 +167,19 @@ class SqliteProbes:
         seconds = time.perf_counter() - begun
         checkpoint(self._db)
         return seconds / COMMITS * 1000
+
+    def _plain_commit_ms(self) -> float:
+        with (
+            tempfile.TemporaryDirectory(dir=self._folder) as folder,
+            contextlib.closing(sqlite3.connect(Path(folder) / "plain.db", isolation_level=None)) as db,
+        ):
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(_TABLE)
+            begun = time.perf_counter()
+            for seq in range(COMMITS):
+                db.execute(_INSERT, ("one", seq, EVENT))
+            return (time.perf_counter() - begun) / COMMITS * 1000
 
     async def _awaited_commit_ms(self) -> float:
         loop = asyncio.get_running_loop()

@@ -188,7 +188,7 @@ WORKLOADS: dict[str, Workload] = {
     "W2": Workload(
         title="a chain of 200 tasks",
         figure="hop_ms",
-        limits=("commit_ms", "awaited_commit_ms"),
+        limits=("commit_ms", "plain_commit_ms", "awaited_commit_ms"),
         bound=_commits(1),
         once=_chain,
         repetitions=9,
@@ -248,7 +248,7 @@ WORKLOADS: dict[str, Workload] = {
     "D1": Workload(
         title="200 calls one after another in a code workflow",
         figure="hop_ms",
-        limits=("commit_ms", "awaited_commit_ms"),
+        limits=("commit_ms", "plain_commit_ms", "awaited_commit_ms"),
         bound=_commits(1),
         once=code_workloads.hops,
         repetitions=9,
