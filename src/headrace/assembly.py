@@ -345,7 +345,7 @@ class Headrace(Client):
     def runs_in_memory(self) -> int:
         """Unfinished runs that this engine holds; those that only wait leave its memory after a while, once the store has
         taken note of it."""
-        return len(self._node.live) + len(self._node.performer.parking)
+        return len(self._node.live) + len(self._node.parker.parking)
 
     @property
     def broker_health(self) -> BrokerHealth:

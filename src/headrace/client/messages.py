@@ -74,7 +74,7 @@ async def update(
             "kwargs": {key: plain(value) for key, value in call.kwargs.items()},
         }
         given = inp.Update(update_id, call.name, payload, checked_headers(call.headers))
-        return await client.value(await client._node.performer.update(RunId(call.run_id), given))
+        return await client.value(await client._node.updater.update(RunId(call.run_id), given))
 
     call = MessageCall(
         kind="update", run_id=run_id, name=name, args=list(args), kwargs=dict(kwargs), headers={}, update_id=update_id

@@ -265,7 +265,7 @@ class Adopter:
             self._node.planner.watch_deadlines(live)
             self._node.performer.perform(live, live.run.plan.brain.pending(live.run))
         elif not live.closed:
-            self._node.performer.consider_parking(live)
+            self._node.parker.consider(live)
 
 
 BindRun = Callable[[Any, str | None], Any]

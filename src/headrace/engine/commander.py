@@ -69,7 +69,7 @@ class Commander:
         message only :mod:`~headrace.engine.adopter` finds."""
         self._rung.set()
         self.rung_at = time.monotonic()
-        if self.rung_at - self._node.performer.parked_at < BELL_SECONDS_MAX:
+        if self.rung_at - self._node.parker.parked_at < BELL_SECONDS_MAX:
             self._node.adopter.wake()
 
     def input_of(self, kind: str, payload: dict[str, Any]) -> inp.Input:

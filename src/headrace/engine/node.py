@@ -50,12 +50,14 @@ from headrace.engine.live import LiveRun
 from headrace.engine.locker import GIVING_BACK, Locker
 from headrace.engine.minting import new_node_id
 from headrace.engine.options import GuestSupport, NodeOptions
+from headrace.engine.parker import Parker
 from headrace.engine.peers import describe
 from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
 from headrace.engine.puller import Puller
 from headrace.engine.pulling import StoreSource
 from headrace.engine.starter import Starter
+from headrace.engine.updater import Updater
 from headrace.engine.waker import Waker
 from headrace.engine.watchdog import Watchdog
 
@@ -108,6 +110,8 @@ class Node:
         self.adopter = Adopter(self)
         self.commander = Commander(self)
         self.performer = Performer(self)
+        self.updater = Updater(self)
+        self.parker = Parker(self)
         self.awaited = Awaited()
         self.holding = Holding(self.locks, self.options.lease_seconds)
         self.leader = Leader(
@@ -284,7 +288,8 @@ class Node:
             await self.store.leave(self.id, self.epoch)
             if given_up:
                 self.waker.runs_unowned()
-        self.performer.stop()
+        self.updater.stop()
+        self.parker.stop()
         await self.waker.stop()
         await self.store.close()
 
@@ -332,7 +337,8 @@ class Node:
         self.launcher.abandon()
         if self.puller is not None:
             self.puller.abandon()
-        self.performer.stop()
+        self.updater.stop()
+        self.parker.stop()
         for task in list(self._background):
             task.cancel()
         self.leader.fall_silent()
@@ -423,7 +429,7 @@ class Node:
     def leaving(self, run_id: RunId) -> LiveRun | None:
         """A run that this node gives up in a commit which it has not heard of yet: it has ended or is being parked."""
         live = self.live.get(run_id)
-        return live if live is not None and live.run.done else self.performer.parking.get(run_id)
+        return live if live is not None and live.run.done else self.parker.parking.get(run_id)
 
     async def let_go(self, live: LiveRun, error: HeadraceError | None = None) -> None:
         """Forget a run and give it up, after what it had handed in: a run that nobody owns must not be written to."""
@@ -439,9 +445,7 @@ class Node:
             return
         live.close(error)
         self.live.pop(live.run_id, None)
-        self.performer.forget(
-            live, error or EngineStopped("the engine let go of the run before the update was answered")
-        )
+        self.updater.forget(live, error or EngineStopped("the engine let go of the run before the update was answered"))
         for ticket in live.tickets:
             ticket.stopping = True
         self.planner.retract(live)

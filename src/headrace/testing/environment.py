@@ -189,7 +189,7 @@ class Environment:
             rows = await hr.store.runs(RunFilter(before=last, limit=500))
             for row in rows:
                 if row.wake_at is not None and row.ended_at is None:
-                    hr._node.performer.wake_at(row.wake_at)
+                    hr._node.parker.wake_at(row.wake_at)
             if len(rows) < 500:
                 return
             last = rows[-1].run_id
