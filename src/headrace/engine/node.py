@@ -153,7 +153,7 @@ class Node:
         await self._join()
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
-        self.spawn(self.dispatcher.serve(), "headrace-dispatcher")
+        self.spawn(self.dispatcher.lookout.serve(), "headrace-dispatcher")
         if self.options.adopt:
             await self.watchdog.try_look()
             await self.adopter.adopt_waiting()
