@@ -172,8 +172,8 @@ class Environment:
     def _assemble(self, handle: MortalStore) -> Headrace:
         options = {"workflows": self._workflows, "data_dir": Path(self._folder.name) / "files", **self._options}
         hr = Headrace(handle, now=lambda: self.time, node="environment", lease_seconds=LEASE_SECONDS, **options)  # type: ignore[arg-type]
-        self._functions.update(hr._functions)
-        hr._functions = self._functions
+        self._functions.update(hr._binder.functions)
+        hr._binder.functions = self._functions
         hr._node.library.give_functions = hr._definitions.give_functions = self._functions.update
         for name, executor in hr._executors.items():
             hr._executors[name] = StubbedExecutor(executor, self._stubs)  # type: ignore[assignment]
