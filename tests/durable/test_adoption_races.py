@@ -16,7 +16,7 @@ from headrace.core.codec import encode_event
 from headrace.core.errors import Fenced, HistoryConflict, StoreUnavailable
 from headrace.core.events import SignalReceived
 from headrace.core.ids import RunId
-from headrace.engine import adopter, performer
+from headrace.engine import adopter, parker
 from headrace.engine.node import Node
 
 from code_world import CodeWorld, check_history, histories, start_code  # isort: skip
@@ -117,7 +117,7 @@ WORKFLOWS = (waits, child, mother, tells, leaves, waiting_child, patient, sleeps
 
 @pytest.fixture(autouse=True)
 def _park_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", 0.01)
 
 
 def play(folder: Path, test: Callable[[CodeWorld, HeldStore, Node], Awaitable[None]]) -> None:
@@ -141,7 +141,7 @@ def play(folder: Path, test: Callable[[CodeWorld, HeldStore, Node], Awaitable[No
 
 
 async def parked(node: Node, run_id: RunId) -> None:
-    await until(lambda: run_id not in node.live and not node.performer.parking)
+    await until(lambda: run_id not in node.live and not node.parker.parking)
 
 
 def woken(world: CodeWorld, run_id: RunId) -> None:
@@ -278,7 +278,7 @@ def test_a_run_whose_message_is_on_its_way_is_not_parked(tmp_path: Path) -> None
         live = await start_code(node, tells, RUN)
         await store.reached.wait()
         for _ in range(5):
-            node.performer._park_idle()
+            node.parker._park_idle()
         assert not live.parked
         store.go.set()
         assert (await final(node, live.run_id)).output == "told"
@@ -341,7 +341,7 @@ def test_a_parent_hears_of_a_child_that_ended_just_before_its_process(tmp_path: 
 
     async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
         await start_code(node, patient, run_id=RUN)
-        await until(lambda: len(world.database.runs) == 2 and not node.live and not node.performer.parking)
+        await until(lambda: len(world.database.runs) == 2 and not node.live and not node.parker.parking)
         [child_id] = set(world.database.runs) - {RUN}
         due = world.database.runs[RUN].wake_at
         store.hold = lambda name, args: name == "run" and args[0] == RUN
@@ -375,12 +375,12 @@ def test_a_long_history_is_not_given_up_for_a_short_wait(
         if stays:
             await until(lambda: live.run.timers and not live.unsettled)
             for _ in range(5):
-                node.performer._park_idle()
+                node.parker._park_idle()
             assert not live.parked
         else:
             await until(lambda: live.parked)
         await node.command(RUN, "terminate", {})
         await final(node, RUN)
 
-    monkeypatch.setattr(performer, "PARK_EVENTS_PER_SECOND", events_per_second)
+    monkeypatch.setattr(parker, "PARK_EVENTS_PER_SECOND", events_per_second)
     play(tmp_path, test)

@@ -31,7 +31,7 @@ from headrace.core import inputs as inp
 from headrace.core.errors import PermanentError
 from headrace.core.ids import RunId
 from headrace.durable.workflow import WorkflowFunction
-from headrace.engine import performer
+from headrace.engine import parker
 from headrace.engine.node import Node
 
 from code_world import CodeWorld, check_history, histories, start_code  # isort: skip
@@ -188,7 +188,7 @@ async def send_items(world: CodeWorld, node: Node) -> None:
 
 async def send_updates(world: CodeWorld, node: Node) -> None:
     for n in range(len(world.answers) + 1, 3):
-        answer = await node.performer.update(world.acknowledged[0], inp.Update(f"u{n}", "add", {"args": [n]}))
+        answer = await node.updater.update(world.acknowledged[0], inp.Update(f"u{n}", "add", {"args": [n]}))
         world.answers.append(answer)
 
 
@@ -233,7 +233,7 @@ SCENARIOS = {
 
 @pytest.fixture(autouse=True)
 def _park_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", 0.02)
+    monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", 0.02)
 
 
 async def look(world: CodeWorld, scenario: Scenario, where: str) -> None:

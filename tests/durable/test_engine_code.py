@@ -31,8 +31,8 @@ from headrace import (
 )
 from headrace.durable.run import CodeRun
 from headrace.durable.workflow import WorkflowFunction
-from headrace.engine import performer
-from headrace.engine.performer import NEVER
+from headrace.engine import parker
+from headrace.engine.parker import NEVER
 
 from rig import until, within  # isort: skip
 
@@ -44,8 +44,8 @@ LIFE_SECONDS_MAX = 30.0 + PARKED_RUNS / 100
 
 @pytest.fixture
 def park_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(performer, "PARK_TIMER_SECONDS", 0.05)
+    monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(parker, "PARK_TIMER_SECONDS", 0.05)
 
 
 def play(folder: Path, *acts: Callable[[Headrace], Awaitable[None]], **options: Any) -> None:
@@ -153,7 +153,7 @@ def test_an_ended_run_refuses_messages_and_answers_known_updates(tmp_path: Path)
         with pytest.raises(UpdateRejected, match="ValueError: negative"):
             await hr.update(run.id, "add", -1, update_id="u2")
         unanswered = asyncio.create_task(hr.update(run.id, "never"))
-        await until(lambda: len(hr._node.performer._replies) == 1)
+        await until(lambda: len(hr._node.updater._replies) == 1)
         await hr.signal(run.id, "item", "a", key="k")
         assert await run.result() == [2, 6, "a"]
         with pytest.raises(InvalidCommand, match="ended \\(succeeded\\) before it answered"):
@@ -379,7 +379,7 @@ def test_parked_runs_take_no_memory_and_little_room(tmp_path: Path) -> None:
         gc.collect()
         left = [found for found in gc.get_objects() if isinstance(found, CodeRun)]
         assert not [run.run_id for run in left if run.plan.spec is waits_long.spec]
-        assert len(hr._node.performer._wakes) == 0
+        assert len(hr._node.parker._wakes) == 0
 
     play(tmp_path, act, workflows=[waits_long])
     size = sum(file.stat().st_size for file in tmp_path.glob("headrace.db*") if file.is_file())

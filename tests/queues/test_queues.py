@@ -11,7 +11,7 @@ import pytest
 from headrace import Headrace, RunCancelled, RunFailed
 from headrace.core import events as ev
 from headrace.core.ids import RunId
-from headrace.engine.dispatcher import OFFERS_MIN
+from headrace.engine.routes import OFFERS_MIN
 
 import far_tasks as tasks  # isort: skip
 from queue_rig import cluster, history, play, until  # isort: skip

@@ -12,56 +12,39 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
-import msgspec
-
-from headrace.client.definitions import Definitions, Found, Loader, Workflow, lasting, located
+from headrace.client import completing, messages
+from headrace.client.conflicts import settle
+from headrace.client.definitions import Definitions, Loader, Workflow
 from headrace.client.handle import RunHandle
+from headrace.client.plain import plain
 from headrace.client.references import has_reference, resolve_references
-from headrace.client.starting import settle
+from headrace.client.replaying import replay
+from headrace.client.starting import Asked, Create, start, start_options, start_run
 from headrace.client.why import Reason, reasons
-from headrace.contracts.execution import AttemptError, LogEntry, LogStore
-from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
+from headrace.contracts.execution import LogEntry, LogStore
+from headrace.contracts.interceptor import Interceptors
 from headrace.contracts.locking import Lock, make_lock
 from headrace.contracts.locks import LockRow
-from headrace.contracts.outcome import failure_of
 from headrace.contracts.store import NodeRow, RunFilter, RunRow, WorkflowRow
-from headrace.contracts.token import read_token
-from headrace.core import inputs as inp
 from headrace.core.codec import decode_event
-from headrace.core.errors import (
-    AlreadyRunning,
-    InvalidCommand,
-    InvalidDefinition,
-    InvalidParams,
-    NotDeterministic,
-    NotFound,
-    UserCodeError,
-)
-from headrace.core.events import Event, Failure, RunCreated
+from headrace.core.errors import AlreadyRunning, NotDeterministic, NotFound
+from headrace.core.events import Event
 from headrace.core.ids import RunId
-from headrace.core.params import resolve_params
-from headrace.core.spec import AnySpec, CodeSpec
+from headrace.core.spec import AnySpec
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.access import run_or_none
-from headrace.durable.run import CodePlan, CodeRun, calling_place
-from headrace.durable.running import ask
-from headrace.durable.running import close as close_code
-from headrace.durable.running import plain as plain_or_error
-from headrace.durable.start import OnConflict, OnReuse, StartOptions
+from headrace.durable.run import CodeRun, calling_place
+from headrace.durable.start import OnConflict, OnReuse
 from headrace.durable.workflow import WorkflowFunction
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
-from headrace.engine.asker import following_run
-from headrace.engine.extras import NO_EXTRAS, RunExtras
 from headrace.engine.forker import ForkPoint, fork
 from headrace.engine.minting import new_run_id
 from headrace.engine.node import Node
-from headrace.engine.outcomes import is_plain, normalise
-from headrace.engine.replayer import Replayed, replay_events, replay_stored
+from headrace.engine.replayer import Replayed
 
 RUN_ID_LENGTH = 26
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,28 +138,17 @@ class Client:
         Raises :class:`InvalidDefinition`, :class:`InvalidParams`, :class:`UserCodeError`, :class:`NotFound`,
         :class:`AlreadyRunning` before anything is stored, :class:`StoreError` if it cannot be.
         """
-        options = _options(
+        options = start_options(
             key=key, on_conflict=on_conflict, on_reuse=on_reuse, tags=tags, attributes=attributes, memo=memo
         )
-
-        async def begin(found: Found, call: StartCall) -> RunHandle:
-            create = await self._creator(
-                found, call, options, from_strings=from_strings, trigger=trigger, run_id=run_id
-            )
-            return await settle(self, create, self.get, options)
-
-        handle = await self._start(workflow, params, options, begin)
+        asked = Asked(options, from_strings=from_strings, trigger=trigger, run_id=run_id)
+        handle = await start_run(self, workflow, params, asked)
         return handle.returning(workflow.convert_result) if isinstance(workflow, WorkflowFunction) else handle
 
     async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run of a code workflow with its own arguments, checked by the type checker. ``workflow.options(...)``
         carries a key, tags and the like. See :meth:`run`."""
-        options = workflow.start_options
-
-        async def begin(found: Found, call: StartCall) -> RunHandle:
-            return await settle(self, await self._creator(found, call, options), self.get, options)
-
-        handle = await self._start(workflow, workflow.bind(*args, **kwargs), options, begin)
+        handle = await start_run(self, workflow, workflow.bind(*args, **kwargs), Asked(workflow.start_options))
         return handle.returning(workflow.convert_result)
 
     async def run_as_task(
@@ -184,15 +156,10 @@ class Client:
     ) -> RunHandle[Any]:
         """Start the run that an attempt of a graph's task is, or find the one it had started. The attempt's name is the
         run's key and its parent: the graph's owner is told of its end. Raises like :meth:`run`."""
-        options = _options(
-            key=attempt, on_conflict="use_existing", on_reuse="reject", tags=tags, attributes=None, memo=None
-        )
-
-        async def begin(found: Found, call: StartCall) -> RunHandle:
-            return await settle(self, await self._creator(found, call, options, parent=attempt), self.get, options)
-
+        options = start_options(key=attempt, on_conflict="use_existing", on_reuse="reject", tags=tags)
+        asked = Asked(options, parent=attempt)
         try:
-            return await self._start(workflow, params, options, begin)
+            return await start_run(self, workflow, params, asked)
         except AlreadyRunning as known:  # it ended while nobody waited
             return await self.get(known.run_id)
 
@@ -210,16 +177,16 @@ class Client:
     ) -> RunHandle:
         """Send a signal to the run of a key; if there is no unfinished one, start it with the signal waiting for it.
         One fact either way: no run is started without its signal. Raises like :meth:`run`."""
-        options = _options(
-            key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=tags, attributes=attributes, memo=None
+        options = start_options(
+            key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=tags, attributes=attributes
         )
         given = plain(payload)
 
-        async def begin(found: Found, call: StartCall) -> RunHandle:
-            create = await self._creator(found, call, options, signals=[(name, given)])
-            return await settle(self, create, lambda run_id: self.signal(run_id, name, given), options)
+        def send(run_id: RunId) -> Awaitable[RunHandle]:
+            return self.signal(run_id, name, given)
 
-        return await self._start(workflow, params, options, begin, signal=name)
+        asked = Asked(options, signal=(name, given))
+        return await start(self, workflow, params, asked, lambda create: settle(self, create, send, options))
 
     async def update_with_start(
         self,
@@ -235,107 +202,24 @@ class Client:
     ) -> Any:
         """Ask the run of a key to change, starting it first if there is no unfinished one; its answer. Repeat with the
         same ``update_id`` if the answer was lost: nothing is done twice. Raises like :meth:`run` and :meth:`update`."""
-        options = _options(
-            key=key, on_conflict="use_existing", on_reuse=on_reuse, tags=None, attributes=None, memo=None
-        )
+        options = start_options(key=key, on_conflict="use_existing", on_reuse=on_reuse)
         number = update_id or new_run_id()
 
         async def ask_it(run_id: RunId) -> Any:
             return await self.update(run_id, name, *args, update_id=number, **kwargs)
 
-        async def begin(found: Found, call: StartCall) -> Any:
-            create = await self._creator(found, call, options)
-
+        async def begin(create: Create) -> Any:
             async def create_and_ask() -> Any:
                 return await ask_it((await create()).id)
 
             return await settle(self, create_and_ask, ask_it, options)
 
-        return await self._start(workflow, params, options, begin)
+        return await start(self, workflow, params, Asked(options), begin)
 
     async def find(self, workflow: str, key: str) -> RunHandle | None:
         """The latest run of a workflow's business key, ended or not; None if there is none."""
         holder = await self._node.store.key_holder(workflow, key)
         return None if holder is None else await self.get(holder.run_id)
-
-    async def _start(
-        self,
-        workflow: Workflow,
-        params: Mapping[str, Any] | None,
-        options: StartOptions,
-        begin: Callable[[Found, StartCall], Awaitable[T]],
-        signal: str | None = None,
-    ) -> T:
-        """Begin, going through the interceptors."""
-        options.check()
-        found = await self._definitions.find(workflow)
-        call = StartCall(
-            workflow=found.spec.name,
-            params=dict(params or {}),
-            headers={},
-            key=options.key,
-            tags=options.tags,
-            signal=signal,
-        )
-
-        async def innermost(call: StartCall) -> T:
-            checked_headers(call.headers)
-            return await begin(found, call)
-
-        return await chained(self.interceptors.start_run, innermost)(call)
-
-    async def _creator(
-        self,
-        found: Found,
-        call: StartCall,
-        options: StartOptions,
-        *,
-        from_strings: bool | AbstractSet[str] = False,
-        trigger: str = "manual",
-        run_id: str | None = None,
-        signals: list[tuple[str, Any]] | None = None,
-        parent: str | None = None,
-    ) -> Callable[[], Awaitable[RunHandle]]:
-        """Everything up to the creation of a run, which may then be tried more than once."""
-        spec = found.spec
-        if signals and not isinstance(spec, CodeSpec):
-            raise InvalidCommand(f"workflow {spec.name!r} is a graph: it takes no signals")
-        resolved = resolve_params(spec.params, call.params, from_strings=from_strings, workflow=spec.name)
-        node = self._node
-        version = await node.library.register(spec, source=lasting(found), now=node.now())
-        extras = NO_EXTRAS
-        if options.key is not None or options.attributes or options.memo or call.headers:
-            extras = RunExtras(
-                key=options.key,
-                kept_by=options.kept_by,
-                attributes=plain(options.attributes),
-                memo=plain(options.memo),
-                signals=signals or [],
-                headers=call.headers,
-            )
-
-        async def create() -> RunHandle:
-            try:
-                if isinstance(spec, CodeSpec):
-                    code = node.library.binding(version, found.source_dir).code
-                    problems = code.workflow.problems(resolved)
-                    if problems:
-                        raise InvalidParams(problems, workflow=spec.name)
-                live = await node.starter.create_run(
-                    version,
-                    resolved,
-                    tags={**dict.fromkeys(spec.tags, ""), **call.tags},
-                    trigger=trigger,
-                    source_dir=found.source_dir,
-                    run_id=RunId(run_id) if run_id else None,
-                    parent=parent,
-                    extras=extras,
-                )
-            except (InvalidDefinition, UserCodeError) as error:
-                raise located(error, found) from error
-            return RunHandle(self, live.run_id, live)
-
-        return create
 
     async def register(self, workflow: Workflow) -> AnySpec:
         """Check a definition like :meth:`check` and store it, so that runs of it can be started by its name. Durable on
@@ -510,90 +394,27 @@ class Client:
 
         ``workflow`` is the code for events; by default that of the stored version. Raises :class:`InvalidCommand` for a
         graph, :class:`NotFound`, and what binding raises."""
-        node = self._node
-        if isinstance(history, str):
-            full = await self._full_id(history)
-            if workflow is None:
-                replayed = await replay_stored(node, full)
-                if replayed is None:
-                    await self.row(full)
-                    raise InvalidCommand(f"run {full} is a graph: it has no code to replay")
-                return replayed
-            history = await self.history(full)
-        events = list(history)
-        created = events[0] if events else None
-        if workflow is None:
-            if not isinstance(created, RunCreated):
-                raise InvalidCommand("a history begins with the event run.created")
-            plan = await node.library.fetch(created.version)
-            source_dir = created.source_dir
-        else:
-            found = await self._definitions.find(workflow)
-            plan, source_dir = node.library.unsaved(found.spec), found.source_dir
-        if not isinstance(plan, CodePlan):
-            raise InvalidCommand(f"workflow {plan.spec.name!r} is a graph: it has no code to replay")
-        return await replay_events(node, events, plan, node.library.bind(plan, source_dir))
+        return await replay(self, history, workflow)
 
     async def signal(self, run_id: str, name: str, payload: Any = None, *, key: str | None = None) -> RunHandle:
         """Send a named message to a run of a code workflow. Durable on return: it will be applied once, in order. With
         ``key`` a repeated signal is dropped."""
-        full = await self._full_id(run_id)
-
-        async def send(call: MessageCall) -> RunHandle:
-            value = plain(call.args[0] if call.args else None)
-            message = {"name": call.name, "payload": value, "key": key, "headers": checked_headers(call.headers)}
-            return await self._command(call.run_id, "signal", message)
-
-        call = MessageCall(kind="signal", run_id=full, name=name, args=[plain(payload)], kwargs={}, headers={})
-        return await chained(self.interceptors.send, send)(call)
+        return await messages.signal(self, await self._full_id(run_id), name, payload, key)
 
     async def query(self, run_id: str, name: str, *args: Any, **kwargs: Any) -> Any:
         """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing. Of a run that
         continues as another, the one that follows answers.
 
         Raises :class:`NotFound` for an unknown query, :class:`InvalidCommand` if the run's code does not fit."""
-        full = await self._full_id(run_id)
-        call = MessageCall(kind="query", run_id=full, name=name, args=list(args), kwargs=kwargs, headers={})
-        return await chained(self.interceptors.send, self._query)(call)
-
-    async def _query(self, call: MessageCall) -> Any:
-        full = RunId(call.run_id)
-        while (live := self._node.live.get(full)) is None:
-            following = await following_run(self._node, full)
-            if following is None:
-                break
-            full = following
-        run = live.run if live is not None else await self._node.adopter.replay(full)
-        if not isinstance(run, CodeRun):
-            raise InvalidCommand(f"run {full} is a graph: it has no queries", hint=f"headrace runs show {full}")
-        try:
-            return ask(run, call.name, {"args": call.args, "kwargs": call.kwargs}, checked_headers(call.headers))
-        finally:
-            if live is None:
-                close_code(run)
-            elif run.spoiled:
-                await self._node.adopter.refresh(live)
+        return await messages.query(self, await self._full_id(run_id), name, args, kwargs)
 
     async def update(self, run_id: str, name: str, /, *args: Any, update_id: str | None = None, **kwargs: Any) -> Any:
         """Ask a run of a code workflow to change and wait for the answer of its ``@update`` function.
 
         ``update_id`` names the request: a repeated one is not run again, its answer is returned. Raises
         :class:`UpdateRejected` if the validator or the handler refuses."""
-        full = await self._full_id(run_id)
         number = update_id or new_run_id()
-
-        async def send(call: MessageCall) -> Any:
-            payload = {
-                "args": [plain(value) for value in call.args],
-                "kwargs": {key: plain(value) for key, value in call.kwargs.items()},
-            }
-            given = inp.Update(number, call.name, payload, checked_headers(call.headers))
-            return await self.value(await self._node.performer.update(RunId(call.run_id), given))
-
-        call = MessageCall(
-            kind="update", run_id=full, name=name, args=list(args), kwargs=kwargs, headers={}, update_id=number
-        )
-        return await chained(self.interceptors.send, send)(call)
+        return await messages.update(self, await self._full_id(run_id), name, args, kwargs, number)
 
     # ---- locks -------------------------------------------------------------------------------------------------------
 
@@ -618,26 +439,17 @@ class Client:
 
         Durable on return. Raises :class:`InvalidCommand` for what is no token, and for an attempt that is over: completed
         before, timed out, cancelled."""
-        data = output if is_plain(output) else await asyncio.to_thread(normalise, output, self._node.artifacts.put)
-        await self._report(token, "outcome", {"output": data})
+        await completing.complete(self._node, token, output)
 
     async def fail(self, token: str, error: BaseException | str, *, retryable: bool | None = None) -> None:
         """Report that such an attempt failed: it is tried again as the task's ``retries`` say. ``retryable`` overrules
         them. Raises like :meth:`complete`."""
-        failure = failure_of(error) if isinstance(error, BaseException) else Failure("failed", error)
-        if retryable is not None:
-            failure = msgspec.structs.replace(failure, retryable=retryable)
-        await self._report(token, "outcome", {"failure": msgspec.to_builtins(failure)})
+        await completing.fail(self._node, token, error, retryable)
 
     async def heartbeat(self, token: str, details: Any = None) -> None:
         """Say that such an attempt lives, and how far it is. Each one is recorded: every few seconds is often enough.
         Raises like :meth:`complete`, which is how the caller hears that nobody waits for it any more."""
-        await self._report(token, "heartbeat", {"details": plain(details), "strict": True})
-
-    async def _report(self, token: str, kind: str, said: dict[str, Any]) -> None:
-        named = read_token(token)
-        about = {"task": named.task, "item": named.item, "attempt": named.attempt}
-        await self._node.command(RunId(named.run_id), kind, {**about, **said})
+        await completing.heartbeat(self._node, token, details)
 
     async def _command(self, run_id: str, kind: str, payload: dict[str, Any]) -> RunHandle:
         full = await self._full_id(run_id)
@@ -668,30 +480,3 @@ class Client:
         handle = await self.get(run_id)
         async for view in handle.watch(interval_seconds=interval_seconds):
             yield view
-
-
-def plain(value: Any) -> Any:
-    """What a caller sends, as it is stored. Raises :class:`InvalidCommand` for what JSON cannot hold."""
-    try:
-        return plain_or_error(value)
-    except AttemptError as error:
-        raise InvalidCommand(str(error)) from None
-
-
-def _options(
-    *,
-    key: str | None,
-    on_conflict: OnConflict,
-    on_reuse: OnReuse,
-    tags: Mapping[str, str] | None,
-    attributes: Mapping[str, Any] | None,
-    memo: Mapping[str, Any] | None,
-) -> StartOptions:
-    return StartOptions(
-        key=key,
-        on_conflict=on_conflict,
-        on_reuse=on_reuse,
-        tags=dict(tags or {}),
-        attributes=dict(attributes or {}),
-        memo=dict(memo or {}),
-    )

@@ -19,7 +19,7 @@ from headrace.core.run import TaskUnit, Unit
 from headrace.core.spec import TaskSpec
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.durable.run import CodeRun
-from headrace.engine.performer import NEVER
+from headrace.engine.parker import NEVER
 from headrace.engine.preferences import prefer_seconds
 
 REASONS_MAX = 100

@@ -405,7 +405,7 @@ class Place(msgspec.Struct, gc=False):
 
 
 _PACKAGE = str(Path(__file__).parents[1])
-_OWN = ("durable/", "authoring/", "client/", "engine/", "backends/", "contracts/", "core/", "assembly.py")
+_OWN = ("durable/", "authoring/", "client/", "engine/", "backends/", "contracts/", "core/", "assembly/")
 _BETWEEN = (*(f"{_PACKAGE}/{part}" for part in _OWN), str(Path(os.__file__).parent), "<frozen ")
 _LOOP_FILE = f"{_PACKAGE}/durable/loop.py"
 _are_between: dict[str, bool] = {}

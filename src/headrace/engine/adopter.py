@@ -22,7 +22,7 @@ from headrace.core.ids import Epoch, RunId
 from headrace.core.run import Run, Unit
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
-from headrace.engine.dispatcher import Arrival
+from headrace.engine.arrivals import Arrival
 from headrace.engine.live import Binding, LiveRun
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Adopter:
         arrivals: list[Arrival] = []
         try:
             if not run.done:  # what other nodes are doing, or have done: nothing is planned before that is known
-                await node.dispatcher.recall(run_id)
+                await node.dispatcher.lookout.recall(run_id)
                 arrivals = await node.commander.arrivals(run)
         except BaseException:
             run.plan.brain.close(run)
@@ -265,7 +265,7 @@ class Adopter:
             self._node.planner.watch_deadlines(live)
             self._node.performer.perform(live, live.run.plan.brain.pending(live.run))
         elif not live.closed:
-            self._node.performer.consider_parking(live)
+            self._node.parker.consider(live)
 
 
 BindRun = Callable[[Any, str | None], Any]

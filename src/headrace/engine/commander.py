@@ -23,7 +23,7 @@ from headrace.core.states import FINAL_RUN_STATES
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
-from headrace.engine.dispatcher import Arrival
+from headrace.engine.arrivals import Arrival
 from headrace.engine.live import LiveRun
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Commander:
         message only :mod:`~headrace.engine.adopter` finds."""
         self._rung.set()
         self.rung_at = time.monotonic()
-        if self.rung_at - self._node.performer.parked_at < BELL_SECONDS_MAX:
+        if self.rung_at - self._node.parker.parked_at < BELL_SECONDS_MAX:
             self._node.adopter.wake()
 
     def input_of(self, kind: str, payload: dict[str, Any]) -> inp.Input:
@@ -113,7 +113,8 @@ class Commander:
             self._applying.add(row.id)
             try:
                 if row.kind.startswith(OUTCOME_KIND):
-                    node.dispatcher.receive(live, await node.dispatcher.prepare(live.run, row), self._forget(row))
+                    arrivals = node.dispatcher.arrivals
+                    arrivals.receive(live, await arrivals.prepare(live.run, row), self._forget(row))
                     continue
                 given = self.input_of(row.kind, row.payload)
                 if isinstance(live.run, CodeRun):
@@ -140,7 +141,7 @@ class Commander:
         """What became of attempts elsewhere, of a run that is being taken over."""
         rows = await self._node.store.inbox([RunId(run.run_id)], self._node.id)
         return [
-            await self._node.dispatcher.prepare(run, row)
+            await self._node.dispatcher.arrivals.prepare(run, row)
             for row in rows
             if row.kind.startswith(OUTCOME_KIND) and row.id not in self._applying
         ]
@@ -150,7 +151,7 @@ class Commander:
         for arrival in arrivals:
             if arrival.id not in self._applying:
                 self._applying.add(arrival.id)
-                self._node.dispatcher.receive(live, arrival, self._forget(arrival))
+                self._node.dispatcher.arrivals.receive(live, arrival, self._forget(arrival))
 
     def _forget(self, row: InboxRow | Arrival) -> Any:
         return lambda: self._applied.add(row.id)

@@ -172,7 +172,7 @@ class Decider:
                 if owed is not None:
                     node.performer.perform(live, owed)
                 elif consider:
-                    node.performer.consider_parking(live)
+                    node.parker.consider(live)
             if then is not None:
                 then()
 
@@ -260,7 +260,7 @@ class Decider:
             self.feed(live, started, then=lambda: node.planner.watch_external(live, unit))
         node.planner.finished(ticket)
         if not live.closed:
-            node.performer.consider_parking(live)
+            node.parker.consider(live)
 
     # ---- large values ------------------------------------------------------------------------------------------------
 

@@ -50,12 +50,14 @@ from headrace.engine.live import LiveRun
 from headrace.engine.locker import GIVING_BACK, Locker
 from headrace.engine.minting import new_node_id
 from headrace.engine.options import GuestSupport, NodeOptions
+from headrace.engine.parker import Parker
 from headrace.engine.peers import describe
 from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
 from headrace.engine.puller import Puller
 from headrace.engine.pulling import StoreSource
 from headrace.engine.starter import Starter
+from headrace.engine.updater import Updater
 from headrace.engine.waker import Waker
 from headrace.engine.watchdog import Watchdog
 
@@ -108,6 +110,8 @@ class Node:
         self.adopter = Adopter(self)
         self.commander = Commander(self)
         self.performer = Performer(self)
+        self.updater = Updater(self)
+        self.parker = Parker(self)
         self.awaited = Awaited()
         self.holding = Holding(self.locks, self.options.lease_seconds)
         self.leader = Leader(
@@ -149,7 +153,7 @@ class Node:
         await self._join()
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
-        self.spawn(self.dispatcher.serve(), "headrace-dispatcher")
+        self.spawn(self.dispatcher.lookout.serve(), "headrace-dispatcher")
         if self.options.adopt:
             await self.watchdog.try_look()
             await self.adopter.adopt_waiting()
@@ -288,7 +292,8 @@ class Node:
             await self.store.leave(self.id, self.epoch)
             if given_up:
                 self.waker.runs_unowned()
-        self.performer.stop()
+        self.updater.stop()
+        self.parker.stop()
         await self.waker.stop()
         await self.store.close()
 
@@ -336,7 +341,8 @@ class Node:
         self.launcher.abandon()
         if self.puller is not None:
             self.puller.abandon()
-        self.performer.stop()
+        self.updater.stop()
+        self.parker.stop()
         for task in list(self._background):
             task.cancel()
         self.leader.fall_silent()
@@ -427,7 +433,7 @@ class Node:
     def leaving(self, run_id: RunId) -> LiveRun | None:
         """A run that this node gives up in a commit which it has not heard of yet: it has ended or is being parked."""
         live = self.live.get(run_id)
-        return live if live is not None and live.run.done else self.performer.parking.get(run_id)
+        return live if live is not None and live.run.done else self.parker.parking.get(run_id)
 
     async def let_go(self, live: LiveRun, error: HeadraceError | None = None) -> None:
         """Forget a run and give it up, after what it had handed in: a run that nobody owns must not be written to."""
@@ -443,9 +449,7 @@ class Node:
             return
         live.close(error)
         self.live.pop(live.run_id, None)
-        self.performer.forget(
-            live, error or EngineStopped("the engine let go of the run before the update was answered")
-        )
+        self.updater.forget(live, error or EngineStopped("the engine let go of the run before the update was answered"))
         for ticket in live.tickets:
             ticket.stopping = True
         self.planner.retract(live)

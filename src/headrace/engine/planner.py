@@ -74,7 +74,7 @@ class Planner:
     def _gate(self, name: str) -> Gate:
         gate: Gate
         if name.startswith(AWAY):
-            gate = self.dispatcher.gate(*queue_of(name))
+            gate = self.dispatcher.routes.gate(*queue_of(name))
         else:
             gate = Gate(name, self._slots.get(name, SLOTS_DEFAULT))
         self._executor_gates[name] = gate
@@ -136,7 +136,7 @@ class Planner:
         live.tickets[ticket] = None
         self.gatekeeper.enter(ticket)
         if ticket.entered < len(ticket.gates):
-            self.dispatcher.wake()
+            self.dispatcher.lookout.wake()
         bound = unit.node.timeouts.queue
         if bound is not None and ticket.task is None and not ticket.cancelled:
             loop = asyncio.get_running_loop()
@@ -150,7 +150,7 @@ class Planner:
         if self.dispatcher.found and self.dispatcher.stands(
             attempt_key(live.run_id, unit.node.id, unit.item, unit.attempt + 1)
         ):
-            executor = self.dispatcher.gate(unit.node.options.queue, name)  # another node may be carrying it out
+            executor = self.dispatcher.routes.gate(unit.node.options.queue, name)  # another node may be carrying it out
         bound = unit.node.options.max_parallel
         if bound is None or unit.item is None:
             return (executor,) if live.run_gate is None else (live.run_gate, executor)

@@ -69,6 +69,7 @@ class Preferences:
     def __init__(self, node: Node, dispatcher: Dispatcher) -> None:
         self._node = node
         self._dispatcher = dispatcher
+        self._routes = dispatcher.routes
         self._waiting: dict[Ticket, Labels] = {}
         """Those on offer to whom they prefer, which has these labels."""
         self._over: list[Ticket] = []
@@ -80,13 +81,13 @@ class Preferences:
         """Send a new ticket to the slots of this node or to others, by what is remembered. What is known of the others
         may be old: :meth:`settle` asks again."""
         gate = ticket.gates[-1]
-        if gate.away or not self._dispatcher.is_portable(ticket):
+        if gate.away or not self._routes.is_portable(ticket):
             return
         for wish in _wishes(ticket.live, ticket.unit, self._node.id):
             if self._has(wish):
                 self._begin(ticket)
             else:
-                ticket.gates = (*ticket.gates[:-1], self._dispatcher.gate(ticket.unit.node.options.queue, gate.name))
+                ticket.gates = (*ticket.gates[:-1], self._routes.gate(ticket.unit.node.options.queue, gate.name))
             return
 
     def settle(self, ticket: Ticket) -> Choice:
@@ -95,13 +96,13 @@ class Preferences:
         if ticket.prefer_until:
             return EVERYBODY
         spec = ticket.unit.node.spec
-        is_served = self._dispatcher.is_served_here(ticket)
+        is_served = self._routes.is_served_here(ticket)
         self._begin(ticket)
         for wish in _wishes(ticket.live, ticket.unit, self._node.id):
             if self._has(wish):
                 if is_served:
                     return Choice(True, None)
-            elif self._dispatcher.peers.serve(spec.queue, {**spec.needs_labels, **wish}):
+            elif self._routes.peers.serve(spec.queue, {**spec.needs_labels, **wish}):
                 return Choice(False, wish)
         ticket.prefer_until = time.monotonic()  # nobody to wait for
         return Choice(is_served, None)
@@ -130,7 +131,7 @@ class Preferences:
         found: list[Ticket] = []
         for ticket, prefer in list(self._waiting.items()):
             spec = ticket.unit.node.spec
-            if not self._dispatcher.peers.serve(spec.queue, {**spec.needs_labels, **prefer}) and not spec.at_most_once:
+            if not self._routes.peers.serve(spec.queue, {**spec.needs_labels, **prefer}) and not spec.at_most_once:
                 del self._waiting[ticket]
                 ticket.prefer_until = time.monotonic()
                 found.append(ticket)

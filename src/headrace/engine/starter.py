@@ -149,7 +149,7 @@ class Starter:
             if owed is not None:
                 node.performer.perform(live, owed)
             else:
-                node.performer.consider_parking(live)
+                node.parker.consider(live)
 
         run.fresh.clear()
         run.stale = False

@@ -172,8 +172,8 @@ class Environment:
     def _assemble(self, handle: MortalStore) -> Headrace:
         options = {"workflows": self._workflows, "data_dir": Path(self._folder.name) / "files", **self._options}
         hr = Headrace(handle, now=lambda: self.time, node="environment", lease_seconds=LEASE_SECONDS, **options)  # type: ignore[arg-type]
-        self._functions.update(hr._functions)
-        hr._functions = self._functions
+        self._functions.update(hr._binder.functions)
+        hr._binder.functions = self._functions
         hr._node.library.give_functions = hr._definitions.give_functions = self._functions.update
         for name, executor in hr._executors.items():
             hr._executors[name] = StubbedExecutor(executor, self._stubs)  # type: ignore[assignment]
@@ -189,7 +189,7 @@ class Environment:
             rows = await hr.store.runs(RunFilter(before=last, limit=500))
             for row in rows:
                 if row.wake_at is not None and row.ended_at is None:
-                    hr._node.performer.wake_at(row.wake_at)
+                    hr._node.parker.wake_at(row.wake_at)
             if len(rows) < 500:
                 return
             last = rows[-1].run_id

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import Headrace, wait_for_signal, workflow
-from headrace.engine import doorbell, performer, waker
+from headrace.engine import doorbell, parker, waker
 
 HOUR_SECONDS = 3600.0
 
@@ -35,9 +35,7 @@ def elsewhere() -> None:
     place = uuid.uuid4().hex[:12]
     for module in (doorbell, waker):
         module.here = lambda: place  # type: ignore[attr-defined]
-    performer.PARK_AFTER_SECONDS = (
-        HOUR_SECONDS  # a run that is parked just as it is rung for waits for the adopter's look
-    )
+    parker.PARK_AFTER_SECONDS = HOUR_SECONDS  # a run that is parked just as it is rung for waits for the adopter's look
 
 
 def engine(store: str, broker: str, folder: Path, **options: Any) -> Headrace:

@@ -16,7 +16,7 @@ from headrace.backends.brokers.memory import MemoryHub
 from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.contracts.broker import EVERYTHING, TOPICS_PENDING_MAX, node_topic
 from headrace.core.errors import StoreUnavailable
-from headrace.engine import doorbell, performer, waker
+from headrace.engine import doorbell, parker, waker
 from headrace.testing.faulty_broker import FaultyBroker
 
 WAIT_SECONDS_MAX = 60.0
@@ -30,7 +30,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two nodes are in the same place: nobody can ring at anybody's door."""
     for module in (doorbell, waker):
         monkeypatch.setattr(module, "here", lambda: uuid.uuid4().hex)
-    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", HOUR_SECONDS)
+    monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", HOUR_SECONDS)
 
 
 def play(test: Any) -> None:

@@ -19,7 +19,7 @@ from postgres_rig import PostgresHarness
 from postgres_server import PostgresServer
 
 from headrace import Headrace
-from headrace.engine import doorbell, performer, waker
+from headrace.engine import doorbell, parker, waker
 
 PROGRAM = Path(__file__).with_name("broker_node.py")
 WAIT_SECONDS_MAX = 240.0
@@ -33,7 +33,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process cannot ring at the doors of its children."""
     for module in (doorbell, waker):
         monkeypatch.setattr(module, "here", lambda: "the tests")
-    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", HOUR_SECONDS)
+    monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", HOUR_SECONDS)
 
 
 class Owner:

@@ -272,7 +272,7 @@ class MysqlStore:
     ) -> bytes:
         """See the contract. One at a time."""
         tasks = await self._ready().tasks()
-        return await Transaction(self._place, node, epoch, run_id, task, work).run(tasks)
+        return await Transaction(self._place.shown, node, epoch, run_id, task, work).run(tasks)
 
     # ---- inbox ---------------------------------------------------------------------------------------------------
 

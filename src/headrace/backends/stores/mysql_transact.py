@@ -14,19 +14,13 @@ fence. So:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headrace.backends.stores import task_transactions as words
-from headrace.backends.stores.mysql_connections import Connection, Connections, session_settings
+from headrace.backends.stores.mysql_connections import Connection, session_settings
 from headrace.backends.stores.mysql_errors import DRIVER_ERRORS, code_of, state_of
 from headrace.backends.stores.mysql_text import call
-from headrace.backends.stores.mysql_url import Place
-from headrace.core.errors import StoreUnavailable
-from headrace.core.ids import Epoch, NodeId, RunId
-
-Work = Callable[[Any], Awaitable[bytes]]
-"""The function: it writes, and returns the outcome as JSON."""
+from headrace.backends.stores.server_transaction import ServerTransaction
 
 _NO_SAVEPOINT = 1305
 _FORBIDDEN = frozenset({"begin", "commit", "rollback", "autocommit", "close", "ensure_closed", "connect"})
@@ -46,30 +40,8 @@ class TaskConnection:
         return getattr(self._driver, name)
 
 
-class Transaction:
-    """One attempt at a database task. Cancelled, it is rolled back unless the commit has begun."""
-
-    def __init__(self, place: Place, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Work) -> None:
-        self._place = place
-        self._who = node, epoch, run_id, task
-        self._work = work
-        self._has_run = False
-        self._may_be_committed = False
-
-    async def run(self, connections: Connections) -> bytes:
-        """The outcome, stored before or now; durable on return. Raises what the function raises, and :class:`Fenced`."""
-        try:
-            return await self._try(connections)
-        except StoreUnavailable:
-            if self._has_run and not self._may_be_committed:
-                raise
-            return await self._try(connections)  # the code has not run, or we look what became of it
-
-    async def _try(self, connections: Connections) -> bytes:
-        try:
-            return await connections.call(self._transact)
-        except words.RaisedInTask as raised:
-            raise raised.error from raised.error.__cause__
+class Transaction(ServerTransaction[Connection]):
+    """See :class:`~headrace.backends.stores.server_transaction.ServerTransaction`."""
 
     async def _transact(self, db: Connection) -> bytes:
         try:
@@ -88,13 +60,7 @@ class Transaction:
         if stored is not None:
             await _roll_back(db)
             return stored
-        if not is_new:
-            raise words.ended_earlier(*self._who[2:])
-        if self._has_run:
-            raise words.not_committed(self._place.shown)
-        self._has_run = True
-        output = await self._call(db)
-        self._may_be_committed = True
+        output = await self._call(TaskConnection(db.driver), is_new=is_new, give_up=db.terminate)
         finish = b"RELEASE SAVEPOINT headrace_task;" + call("finish_task_1", *self._who, output)
         try:
             await db.run(finish + b";SET SESSION wait_timeout=28800")
@@ -102,21 +68,6 @@ class Transaction:
             if code_of(error) == _NO_SAVEPOINT or state_of(error) == "HR007":
                 raise words.ended_by_function() from error
             raise
-        return output
-
-    async def _call(self, db: Connection) -> bytes:
-        bound = asyncio.timeout(words.TRANSACTION_SECONDS_MAX)
-        try:
-            async with bound:
-                output = await self._work(TaskConnection(db.driver))
-        except Exception as error:
-            if bound.expired():
-                db.terminate()
-                raise words.RaisedInTask(words.overdue()) from error
-            raise words.RaisedInTask(error) from error
-        if bound.expired():  # and the function has swallowed it
-            db.terminate()
-            raise words.overdue()
         return output
 
 

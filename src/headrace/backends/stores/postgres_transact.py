@@ -14,47 +14,25 @@ takes the fence. So:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 
 from headrace.backends.stores import task_transactions as words
-from headrace.backends.stores.postgres_connections import CLOSE_SECONDS, Connection, Connections
+from headrace.backends.stores.postgres_connections import CLOSE_SECONDS, Connection
 from headrace.backends.stores.postgres_errors import DRIVER_ERRORS, sqlstate_of
 from headrace.backends.stores.postgres_history import call_text
 from headrace.backends.stores.postgres_url import Place
-from headrace.core.errors import StoreUnavailable
+from headrace.backends.stores.server_transaction import ServerTransaction, Work
 from headrace.core.ids import Epoch, NodeId, RunId
 
-Work = Callable[[Any], Awaitable[bytes]]
-"""The function: it writes, and returns the outcome as JSON."""
 
-
-class Transaction:
-    """One attempt at a database task. Cancelled, it is rolled back unless the commit has begun."""
+class Transaction(ServerTransaction[Connection]):
+    """See :class:`~headrace.backends.stores.server_transaction.ServerTransaction`."""
 
     def __init__(self, place: Place, node: NodeId, epoch: Epoch, run_id: RunId, task: str, work: Work) -> None:
+        super().__init__(place.shown, node, epoch, run_id, task, work)
         self._place = place
-        self._who = node, epoch, run_id, task
-        self._work = work
-        self._has_run = False
-        self._may_be_committed = False
-
-    async def run(self, connections: Connections) -> bytes:
-        """The outcome, stored before or now; durable on return. Raises what the function raises, and :class:`Fenced`."""
-        try:
-            return await self._try(connections)
-        except StoreUnavailable:
-            if self._has_run and not self._may_be_committed:
-                raise
-            return await self._try(connections)  # the code has not run, or we look what became of it
-
-    async def _try(self, connections: Connections) -> bytes:
-        try:
-            return await connections.call(self._transact)
-        except words.RaisedInTask as raised:
-            raise raised.error from raised.error.__cause__
 
     async def _transact(self, db: Connection) -> bytes:
         driver: Any = db
@@ -74,13 +52,7 @@ class Transaction:
         is_new, stored, transaction_id = await db.fetchrow(begin, *self._who, int(words.TRANSACTION_SECONDS_MAX))
         if stored is not None:
             return stored.encode()
-        if not is_new:
-            raise words.ended_earlier(*self._who[2:])
-        if self._has_run:
-            raise words.not_committed(self._place.shown)
-        self._has_run = True
-        output = await self._call(db)
-        self._may_be_committed = True
+        output = await self._call(db, is_new=is_new)
         finish = call_text(self._place.schema, "finish_task_1", 6)
         try:
             await db.fetchval(finish, *self._who, output.decode(), transaction_id)
@@ -92,17 +64,6 @@ class Transaction:
                     raise words.went_on_after_error() from error
                 case _:
                     raise
-        return output
-
-    async def _call(self, db: Connection) -> bytes:
-        bound = asyncio.timeout(words.TRANSACTION_SECONDS_MAX)
-        try:
-            async with bound:
-                output = await self._work(db)
-        except Exception as error:
-            raise words.RaisedInTask(words.overdue() if bound.expired() else error) from error
-        if bound.expired():  # and the function has swallowed it
-            raise words.overdue()
         return output
 
     async def _clean(self, db: Connection, transaction: Any = None) -> None:

@@ -1,30 +1,25 @@
-"""Puts an engine together: the only file that knows everybody.
-
-``Headrace`` is the library's front door: an engine in your process, with the store you name.
-"""
+"""``Headrace``, the library's front door: an engine in your process, with the store you name."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from headrace.assembly.binder import Binder, make_plan
+from headrace.assembly.defaults import data_dir_of, has_clock, is_shared, lease_seconds_of, part_of, slots_of
 from headrace.backends.artifacts.files import FileArtifacts
 from headrace.backends.artifacts.logs import FileLogs
 from headrace.backends.brokers import open_broker
-from headrace.backends.executors.binding import Binding as Surroundings
 from headrace.backends.executors.database import DatabaseExecutor
 from headrace.backends.executors.inline import InlineExecutor
 from headrace.backends.executors.kinds import TaskKinds, load_task_kinds
 from headrace.backends.executors.process import ProcessExecutor
-from headrace.backends.executors.targets import resolve
 from headrace.backends.executors.thread import ThreadExecutor
-from headrace.backends.executors.workflow_task import EXECUTOR as WORKFLOW
 from headrace.backends.executors.workflow_task import WorkflowTask
 from headrace.backends.keepers import open_locks
 from headrace.backends.stores import open_store
@@ -41,30 +36,15 @@ from headrace.contracts.broker import Broker, BrokerHealth
 from headrace.contracts.codec import PayloadCodec, Seal
 from headrace.contracts.converters import Converter, register
 from headrace.contracts.database import DATABASE
-from headrace.contracts.execution import Attempt, AttemptError, BoundTask, Executor
+from headrace.contracts.execution import Attempt, AttemptError, Executor
 from headrace.contracts.interceptor import Interceptor, Interceptors
 from headrace.contracts.locks import Locks
 from headrace.contracts.ready import QueueRow
 from headrace.contracts.store import Store
-from headrace.core.brains import graph_plan
-from headrace.core.errors import (
-    HeadraceError,
-    InvalidCommand,
-    InvalidDefinition,
-    Problem,
-    RunCancelled,
-    RunFailed,
-    UserCodeError,
-)
+from headrace.core.errors import InvalidCommand, RunCancelled, RunFailed
 from headrace.core.ids import RunId
-from headrace.core.plan import Plan
-from headrace.core.spec import QUEUE_DEFAULT, AnySpec, CodeSpec, TaskSpec
-from headrace.core.validate import bounded_problems
-from headrace.durable.run import CodePlan
-from headrace.engine.away import AwayTask
+from headrace.core.spec import QUEUE_DEFAULT, AnySpec
 from headrace.engine.counts import metrics_of
-from headrace.engine.intercepting import intercepted
-from headrace.engine.live import Binding
 from headrace.engine.node import Node
 from headrace.engine.options import GuestSupport, NodeOptions
 from headrace.engine.replayer import suspend_misfits
@@ -169,11 +149,10 @@ class Headrace(Client):
         self.drain_seconds = drain_seconds
         self._execute = execute
         self._check_replay = check_replay
-        self._env_allow = env_allow
-        self._functions: dict[str, Callable[..., Any]] = {}
+        functions: dict[str, Callable[..., Any]] = {}
         for workflow in workflows:
-            self._functions.update(getattr(workflow, "functions", {}))
-        self._data_dir = Path(data_dir) if data_dir is not None else _data_dir_of(self.store)
+            functions.update(getattr(workflow, "functions", {}))
+        self._data_dir = Path(data_dir) if data_dir is not None else data_dir_of(self.store)
         self._logs = FileLogs(self._data_dir / "logs")
         self.kinds: TaskKinds = load_task_kinds()
         slots = slots_of(self.settings.slots)
@@ -190,29 +169,39 @@ class Headrace(Client):
             waits: bool = getattr(self.store, "waits_in_transactions", False)
             self._executors[DATABASE] = DatabaseExecutor(self._transact, waits=waits)
         if pull is None:
-            pull = adopt and execute and _is_shared(self.store)
+            pull = adopt and execute and is_shared(self.store)
         options = NodeOptions(
             queues=tuple(queues),
             labels=dict(labels or {}),
             pull=pull and execute,
             node=node,
-            lease_seconds=lease_seconds or _lease_seconds_of(self.store),
+            lease_seconds=lease_seconds or lease_seconds_of(self.store),
             adopt=adopt,
             slots=slots,
             patience_seconds=patience_seconds,
             retention_seconds=retention_seconds,
             poll_seconds=poll_seconds,
             live_runs_max=limits.live_runs,
-            database_clock=_has_clock(self.store),
+            database_clock=has_clock(self.store),
         )
         self.node_options = options
         artifacts = FileArtifacts(self._data_dir / "artifacts", seal)
+        self._binder = Binder(
+            serves=options.serves,
+            data_dir=self._data_dir,
+            logs=self._logs,
+            executors=self._executors,
+            kinds=self.kinds,
+            functions=functions,
+            env_allow=env_allow,
+            interceptors=self.interceptors,
+        )
         guests = Guests(
             data_dir=self._data_dir,
             logs=self._logs,
             executors=self._executors,
             kinds=self.kinds,
-            functions=self._functions,
+            functions=functions,
             env_allow=env_allow,
             interceptors=self.interceptors,
             source_dir=None if source_dir is None else str(source_dir),
@@ -220,7 +209,7 @@ class Headrace(Client):
         engine = Node(
             self.store,
             artifacts,
-            self._bind,
+            self._binder.bind,
             options,
             delete_logs=self._logs.delete_logs,
             make_plan=make_plan,
@@ -229,8 +218,8 @@ class Headrace(Client):
             guests=GuestSupport(guests.bind, guests.read_log, guests.keep_log, guests.place),
             locks=self._locks,
         )
-        engine.library.give_functions = self._functions.update
-        super().__init__(engine, self._load_source, self._logs, self._functions.update, self.interceptors)
+        engine.library.give_functions = functions.update
+        super().__init__(engine, self._load_source, self._logs, functions.update, self.interceptors)
         self.kinds.use(WorkflowTask(self._run_as_task))
         self.runs_awaited = 0
         """Attempts that only wait for runs of their own, see :class:`WorkflowTask`."""
@@ -262,7 +251,7 @@ class Headrace(Client):
             "codec": codecs_of(settings),
             "interceptors": interceptors_of(settings),
             "labels": settings.node.labels,
-            **_part_of(settings.node),
+            **part_of(settings.node),
         }
         made = cls(**{**arguments, **overrides})
         made.settings = settings
@@ -285,8 +274,8 @@ class Headrace(Client):
             live_runs_max=new.limits.live_runs,
         )
         self.drain_seconds = new.node.drain
-        if self._env_allow != new.env_allow:
-            self._env_allow = new.env_allow
+        if self._binder.env_allow != new.env_allow:
+            self._binder.env_allow = new.env_allow
             self._node.library.forget_bindings()
         return done
 
@@ -345,7 +334,7 @@ class Headrace(Client):
     def runs_in_memory(self) -> int:
         """Unfinished runs that this engine holds; those that only wait leave its memory after a while, once the store has
         taken note of it."""
-        return len(self._node.live) + len(self._node.performer.parking)
+        return len(self._node.live) + len(self._node.parker.parking)
 
     @property
     def broker_health(self) -> BrokerHealth:
@@ -467,140 +456,3 @@ class Headrace(Client):
         from headrace.authoring.sources import load  # noqa: PLC0415 - YAML is loaded when a file is read
 
         return load(source, kinds=self.kinds)
-
-    def _bind_code(self, spec: CodeSpec, surroundings: Surroundings) -> Binding:
-        """Find a code workflow's function; the tasks it calls are bound when it first calls them."""
-        from headrace.durable.workflow import Code, WorkflowFunction  # noqa: PLC0415 - as above
-
-        function = self._functions.get(spec.target)
-        if not isinstance(function, WorkflowFunction):
-            try:
-                function = resolve(spec.target, surroundings.source_dir, {})
-            except UserCodeError:  # its file has moved; is it among those that were given?
-                given = [one for one in self._functions.values() if isinstance(one, WorkflowFunction)]
-                function = next((one for one in given if one.spec.name == spec.name), None)
-                if function is None:
-                    raise
-        if not isinstance(function, WorkflowFunction):
-            raise UserCodeError(f"{spec.target} is not a @workflow function", hint="decorate it with @workflow")
-        bound: list[BoundTask] = []
-
-        def bind(task: TaskSpec, function: Any) -> int:
-            functions = {**self._functions, function.target: function}
-            bound.append(self._bind_task(task, surroundings.with_functions(functions)))
-            return len(bound) - 1
-
-        return Binding(bound, surroundings, Code(function, bind, self.interceptors))
-
-    def _bind_task(self, task: TaskSpec, surroundings: Surroundings) -> BoundTask:
-        """Bind a task, or stand in for it if its attempts are for others. Code that is missing here may be there."""
-        if self.node_options.serves(task.queue, task.needs_labels):
-            return intercepted(self.kinds[task.kind].bind(task, surroundings), self.interceptors)
-        try:
-            bound = self.kinds[task.kind].bind(task, surroundings)
-        except UserCodeError:
-            return AwayTask(task.queue, task.executor or "")
-        if bound.executor == DATABASE:  # its transaction belongs to the owner of its run
-            return intercepted(bound, self.interceptors)
-        return AwayTask(task.queue, bound.executor)
-
-    def _bind(self, plan: Any, source_dir: str | None) -> Binding:
-        """Bind every task of a plan; all problems are reported at once."""
-        surroundings = Surroundings(
-            data_dir=self._data_dir,
-            logs=self._logs,
-            executors=self._executors,
-            source_dir=source_dir,
-            functions=self._functions,
-            env_allow=self._env_allow,
-        )
-        if isinstance(plan, CodePlan):
-            return self._bind_code(plan.spec, surroundings)
-        bound: list[BoundTask] = []
-        problems: list[Problem] = []
-        for node in plan.nodes:
-            task = node.spec
-            try:
-                if task.kind not in self.kinds:
-                    raise UserCodeError(
-                        f"there is no task kind {task.kind!r}", hint=f"there are: {', '.join(self.kinds)}"
-                    )
-                bound.append(self._bind_task(task, surroundings))
-            except InvalidDefinition as error:
-                problems += error.problems
-            except UserCodeError as error:
-                if error.traceback:
-                    error.path = ("tasks", task.id, task.kind)
-                    raise
-                problems.append(Problem(error.message, path=("tasks", task.id, task.kind), hint=error.hint or ""))
-        if problems:
-            raise InvalidDefinition(bounded_problems(problems), source=plan.spec.name)
-        return Binding(bound, surroundings)
-
-
-def make_plan(spec: AnySpec, version: str) -> Plan | CodePlan:
-    """Make a definition ready to run, with the brain that decides it."""
-    if isinstance(spec, CodeSpec):
-        from headrace.durable.brain import CODE_BRAIN  # noqa: PLC0415 - only programs with code workflows need it
-
-        return CodePlan(spec, version, CODE_BRAIN)
-    return graph_plan(spec, version)
-
-
-RUNS_AWAITED_MAX = 10_000
-"""Runs that are tasks of graphs, under way at once in one process: waiting for them costs a little memory each."""
-
-
-def slots_of(settings: SlotSettings) -> dict[str, int]:
-    """Attempts under way at once, by executor."""
-    cores = os.cpu_count() or 1
-    return {
-        DATABASE: 1,
-        "inline": settings.inline,
-        "thread": settings.threads or min(32, 4 * cores),
-        "process": settings.processes or cores,
-        "shell": settings.shells or max(4, 2 * cores),
-        "http": settings.http,
-        WORKFLOW: RUNS_AWAITED_MAX,
-    }
-
-
-def _part_of(node: NodeSettings) -> dict[str, Any]:
-    """What a node's role means to its engine."""
-    match node.role:
-        case "all":
-            return {"queues": node.queues}
-        case "engine":
-            return {"queues": (), "pull": False}
-        case "worker":
-            return {"queues": node.queues, "adopt": False, "pull": True}
-        case "watcher":
-            return {"queues": (), "adopt": False, "execute": False, "pull": False}
-
-
-def _is_shared(store: Store) -> bool:
-    """Whether other processes can reach it."""
-    url = str(getattr(store, "url", ""))
-    return url != "sqlite://" and not url.startswith("memory:")
-
-
-def _lease_seconds_of(store: Store) -> float:
-    """On one host dead processes are known at once and only suspended ones are waited for; elsewhere the lease is how
-    long a dead node's runs wait."""
-    return 15.0 if str(getattr(store, "url", "")).startswith(("postgres", "mysql", "mariadb")) else 60.0
-
-
-def _has_clock(store: Store) -> bool:
-    """Whether it is a server, whose clock all nodes share; a file is only ever opened on one machine."""
-    return str(getattr(store, "url", "")).startswith(("postgres", "mysql", "mariadb"))
-
-
-def _data_dir_of(store: Store) -> Path:
-    """The folder for files: beside an SQLite database, else in the working directory."""
-    path = getattr(store, "_path", None)
-    if isinstance(path, Path):
-        return path.with_name(path.name + ".files")
-    return Path(".headrace") / "files"
-
-
-__all__ = ["STORE_DEFAULT", "Headrace", "HeadraceError"]
