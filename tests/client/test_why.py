@@ -127,7 +127,7 @@ def test_a_call_of_code_that_nobody_serves_is_stuck_too(tmp_path: Path) -> None:
             [told] = [reason for reason in await other.why(run.id) if reason.subject != "run"]
             assert told.subject == "far"
             assert told.why.startswith("attempt 1 waits in its queue")
-            assert "it waits for a signal or an update" not in texts(await other.why(run.id)).values()
+            assert "it waits for a signal, an update or its cancellation" not in texts(await other.why(run.id)).values()
 
     play(test)
 
@@ -161,7 +161,8 @@ def test_a_retry_says_what_failed_and_when_it_is_due(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "why"), [(patient, "it waits for a signal or an update"), (sleepy, "it waits for a timer")]
+    ("code", "why"),
+    [(patient, "it waits for a signal, an update or its cancellation"), (sleepy, "it waits for a timer")],
 )
 def test_code_says_what_it_waits_for(tmp_path: Path, code: Any, why: str) -> None:
     async def test() -> None:

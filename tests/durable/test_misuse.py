@@ -33,7 +33,17 @@ from typing import Any
 
 import pytest
 
-from headrace import InvalidCommand, RunFailed, set_details, set_memo, task, wait_for_signal, workflow
+from headrace import (
+    InvalidCommand,
+    RunFailed,
+    set_details,
+    set_memo,
+    signal,
+    task,
+    wait_for_signal,
+    wait_until,
+    workflow,
+)
 from headrace.core import inputs as inp
 from headrace.durable.workflow import WorkflowFunction
 from headrace.testing import Environment
@@ -712,3 +722,47 @@ def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as stop:
         return stop.value
     raise AssertionError
+
+
+outside: asyncio.Queue[int] = asyncio.Queue()
+
+
+@workflow
+async def waits_for_the_module() -> int:
+    await double(1)
+    return await outside.get()
+
+
+@workflow
+async def waits_for_a_signal() -> Any:
+    return await wait_for_signal("go")
+
+
+@workflow
+async def handles_signals() -> None:
+    got: list[int] = []
+
+    @signal
+    def put(value: int) -> None:
+        got.append(value)
+
+    await wait_until(lambda: bool(got))
+
+
+@pytest.mark.parametrize("code", [waits_for_the_module, waits_for_a_signal, handles_signals])
+def test_a_run_that_nothing_can_wake_is_logged_with_its_line(
+    code: WorkflowFunction[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with Environment() as env:
+            run = await env.start(code)
+            await env.advance("1m")
+            assert (await run.show()).state == "running"
+
+    asyncio.run(test())
+    told = [record.getMessage() for record in caplog.records if "nothing can bring" in record.getMessage()]
+    if code is waits_for_the_module:
+        assert len(told) == 1, "once, not at every look"
+        assert f"test_misuse.py:{line_of(code.function, 'outside.get()')}" in told[0]
+    else:
+        assert told == []

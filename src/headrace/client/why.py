@@ -185,5 +185,5 @@ def _of_code(run: CodeRun, *, idle: bool) -> list[Reason]:
         if child.state is None:
             found.append(Reason(subject="run", why=f"it waits for its child {name}, run {child.run_id}"))
     if idle and not found and all(unit.done for unit in run.tasks) and run.state is RunState.RUNNING:
-        found.append(Reason(subject="run", why="it waits for a signal or an update"))
+        found.append(Reason(subject="run", why="it waits for a signal, an update or its cancellation"))
     return found

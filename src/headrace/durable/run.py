@@ -360,6 +360,18 @@ class CodeRun(Run):
                 dues += [due for due in (unit.retry_at, bound) if due is not None]
         return min(dues) if dues else None
 
+    @property
+    def cut_off_at(self) -> Place | None:
+        """Where the code waits, if nothing but its cancellation can ever wake it: it has no task, timer, child or message
+        under way, waits for no signal, and handles none, nor any update."""
+        if self.main is None or self.finished or self.blind or self.futures or self.timers or self.commands:
+            return None
+        if any(kind != "query" for kind, _ in self.handlers):
+            return None
+        if any(not future.done() for waiting in self.waiters.values() for future in waiting):
+            return None
+        return _place_of(self.main)
+
     def _timer_dropped(self, number: int) -> None:
         if self.timers.pop(number, None) is not None:
             self.effects.append(effects.DropTimer(number))
@@ -455,7 +467,11 @@ def _standing_place() -> Place | None:
     """Where the main code stands: a library that it awaits may be asking, in a task of its own."""
     loop: Any = asyncio.events._get_running_loop()
     main = getattr(getattr(loop, "owner", None), "main", None)
-    at: Any = None if main is None else main.get_coro()
+    return None if main is None else _place_of(main)
+
+
+def _place_of(main: asyncio.Task[Any]) -> Place | None:
+    at: Any = main.get_coro()
     found: Place | None = None
     while at is not None:
         frame = getattr(at, "cr_frame", None)

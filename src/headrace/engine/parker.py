@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import logging
 import math
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from headrace.engine.live import LiveRun
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
+
+logger = logging.getLogger("headrace.workflow")
 
 PARK_AFTER_SECONDS = 1.0
 """How long a run has had nothing to do before it leaves the memory."""
@@ -110,6 +113,14 @@ class Parker:
         assert isinstance(run, CodeRun)
         if live.closed or run.seq != seq or run.done or node.stopping or not self._only_waits(live):
             return
+        place = run.cut_off_at if live.listed_at != run.seq else None
+        if place is not None and run.state is RunState.RUNNING:
+            logger.error(
+                "run %s (%s) waits at %s for what nothing can bring, and only its cancellation ends that; if it is an "
+                "asyncio.Queue, Event or Future from outside of the workflow: wait for a signal instead",
+                *(run.run_id, run.plan.spec.name, place),
+                extra={"run_id": run.run_id, "workflow": run.plan.spec.name},
+            )
         if not node.options.adopt and run.state is not RunState.SUSPENDED:
             self._refresh_row(live)
             return  # nobody here would wake it
