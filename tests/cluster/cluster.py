@@ -104,6 +104,7 @@ class Cluster:
         }
         surroundings = {**os.environ, "CLUSTER_FOLDER": str(self.folder), "CLUSTER_NODE": place.name}
         surroundings["CLUSTER_WORK_SECONDS"] = str(self.work_seconds)
+        surroundings["PYTHONPATH"] = str(PROGRAM.parents[1] / "engine")  # of mill_tasks
         with (self.folder / "log").open("ab") as log:
             place.process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), json.dumps(options)],

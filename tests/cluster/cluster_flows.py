@@ -1,17 +1,17 @@
 """What a cluster under test carries out: a graph and code. Each task notes in ``ledger`` when it begins, before it does
 anything else; lines outlive the process, and their order is that of the file."""
 
-import asyncio
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from headrace import current_attempt, dag, task, workflow
+import mill_tasks
+from mill_tasks import grind, sums, work
+
+from headrace import dag, task
 
 FOLDER = Path(os.environ.get("CLUSTER_FOLDER", "."))
 NODE = os.environ.get("CLUSTER_NODE", "")
-WORK_SECONDS = float(os.environ.get("CLUSTER_WORK_SECONDS", "0.02"))
 
 
 def note(file: str, line: str) -> None:
@@ -20,30 +20,11 @@ def note(file: str, line: str) -> None:
     os.close(handle)
 
 
-async def work(value: Any) -> Any:
-    attempt = current_attempt()
-    note("ledger", f"{attempt.idempotency_key} {attempt.attempt} {time.time():.6f} {NODE}")
-    await asyncio.sleep(WORK_SECONDS)
-    return value
-
-
-@task
-async def numbers() -> list[int]:
-    return await work([1, 2, 3, 4])
-
-
-@task
-async def square(n: int) -> int:
-    return await work(n * n)
-
-
-@task(queue="far", retries={"attempts": 3, "backoff": "fixed", "initial": 0.05, "jitter": "none"})
-async def shaky(total: list[int]) -> int:
-    """Served by two of three nodes; succeeds at its second attempt."""
-    if current_attempt().attempt < 2:
-        await work(None)
-        raise ValueError("not at once")
-    return await work(sum(total))
+def take_over_mill() -> None:
+    """In a process of a node: its tasks work as long, and note, as a cluster's do."""
+    mill_tasks.WORK_SECONDS = float(os.environ["CLUSTER_WORK_SECONDS"])
+    mill_tasks.TIMER_SECONDS = 0.1
+    mill_tasks.note_begin = lambda key, attempt: note("ledger", f"{key} {attempt} {time.time():.6f} {NODE}")
 
 
 @task
@@ -57,34 +38,18 @@ async def alarm() -> str:
     return await work("rung")
 
 
-@task
-async def add(total: int, more: int) -> int:
-    return await work(total + more)
-
-
 with dag("mill") as mill:
-    found = numbers()
-    squares = square.map(n=found)
-    total = shaky(squares)
-    broken = breaks(total)
+    broken = breaks(grind())
     alarm.options(trigger="one_failed")().after(broken)
 
-
-@workflow
-async def sums() -> int:
-    """Steps one after the other, a timer, and steps beside each other."""
-    total = await add(0, 1)
-    await asyncio.sleep(0.1)
-    parts = await asyncio.gather(*(add(total, more) for more in range(3)))
-    return await add(sum(parts), 10)
-
+__all__ = ["mill", "sums"]
 
 EXPECTED = {
     "mill": (
         "failed",
         {
             "numbers": "succeeded",
-            **{f"square[{item}]": "succeeded" for item in range(4)},
+            **{f"square[{item}]": "succeeded" for item in range(3)},
             "shaky": "succeeded",
             "breaks": "failed",
             "alarm": "succeeded",

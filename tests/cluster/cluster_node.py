@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster_flows import FOLDER, NODE, mill, note, sums
+from cluster_flows import FOLDER, NODE, mill, note, sums, take_over_mill
 
 from headrace import Headrace, HeadraceError, StoreError
 
@@ -43,6 +43,7 @@ async def burst(headrace: Headrace, count: int) -> None:
 
 
 async def main(given: dict[str, Any]) -> None:
+    take_over_mill()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s %(args)s")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

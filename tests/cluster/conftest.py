@@ -8,7 +8,12 @@ import pytest
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent
-sys.path[:0] = [str(HERE), str(TESTS / "backends" / "stores"), str(TESTS / "backends" / "brokers")]
+sys.path[:0] = [
+    str(HERE),
+    str(TESTS / "backends" / "stores"),
+    str(TESTS / "backends" / "brokers"),
+    str(TESTS / "engine"),
+]
 
 from broker_servers import NatsServer  # noqa: E402
 from postgres_server import PostgresServer, postgres_folder  # noqa: E402

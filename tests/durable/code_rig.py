@@ -20,9 +20,9 @@ from headrace.core.states import TaskState
 from headrace.durable import effects
 from headrace.durable.brain import CODE_BRAIN
 from headrace.durable.fold import fold
+from headrace.durable.looking import ask
+from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodePlan, CodeRun
-from headrace.durable.running import ask
-from headrace.durable.running import close as close_code
 from headrace.durable.workflow import Code, WorkflowFunction
 
 OPEN: list[CodeRun] = []

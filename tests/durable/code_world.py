@@ -18,8 +18,8 @@ from headrace.core.ids import RunId
 from headrace.core.params import resolve_params
 from headrace.durable.brain import CODE_BRAIN
 from headrace.durable.fold import fold
+from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodePlan, CodeRun
-from headrace.durable.running import close as close_code
 from headrace.durable.workflow import Code, WorkflowFunction
 from headrace.engine.live import Binding, LiveRun
 from headrace.engine.node import Node

@@ -289,7 +289,7 @@ def test_what_is_left_in_the_background_ends_with_the_run_and_runs_no_more() -> 
     rig.fire(2 if rig.run.timers[2][1] < rig.run.timers[1][1] else 1)
     assert rig.run.output == "done"
     before = list(log)
-    from headrace.durable.running import close
+    from headrace.durable.looking import close
 
     close(rig.run)
     assert log == before, "closing must not do the clean-up's work"

@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import mill_tasks
 import pytest
 import simulated_flows as flows
 
@@ -196,7 +197,9 @@ class World:
     """The simulation. ``suspensions_max``: how often a node is suspended."""
 
     def __init__(self, seed: int, suspensions_max: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        install(flows.work)  # what workflow code sees of clocks and chance, beneath our own patches: those end before
+        install(
+            mill_tasks.work
+        )  # what workflow code sees of clocks and chance, beneath our own patches: those end before
         self.random = Random(seed)
         self.seed = seed
         self.now = 1_000_000.0

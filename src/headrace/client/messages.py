@@ -11,9 +11,9 @@ from headrace.contracts.interceptor import MessageCall, chained, checked_headers
 from headrace.core import inputs as inp
 from headrace.core.errors import InvalidCommand
 from headrace.core.ids import RunId
+from headrace.durable.looking import ask
+from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodeRun
-from headrace.durable.running import ask
-from headrace.durable.running import close as close_code
 from headrace.engine.asker import following_run
 from headrace.engine.node import Node
 

@@ -11,10 +11,8 @@ from headrace.core.view import RunView, view_run
 from headrace.durable import effects, following
 from headrace.durable.decide import OPEN, create, decide
 from headrace.durable.fold import fold, replaying
+from headrace.durable.looking import close
 from headrace.durable.run import CodeRun
-from headrace.durable.running import (
-    close,
-)
 
 
 def launchable(run: CodeRun) -> list[Unit]:

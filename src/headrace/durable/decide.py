@@ -19,10 +19,8 @@ from headrace.durable import following
 from headrace.durable.fold import HELD, fold
 from headrace.durable.intercepted import intercepted_validator, intercepts
 from headrace.durable.interrupts import ends_the_run
+from headrace.durable.looking import looking
 from headrace.durable.run import CodeRun
-from headrace.durable.running import (
-    looking,
-)
 
 STARTS_MAX = 5
 """Recorded starts of one attempt after which it counts as lost for good: something in it kills its process."""

@@ -11,11 +11,9 @@ import contextlib
 import contextvars
 import hashlib
 import inspect
-import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from math import isfinite
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,10 +24,7 @@ from headrace.contracts.outcome import encode_output, failure_of
 from headrace.core import events as ev
 from headrace.core.errors import (
     ChildFailed,
-    HeadraceError,
-    InvalidCommand,
     NotDeterministic,
-    NotFound,
     TaskFailed,
 )
 from headrace.core.run import TaskUnit
@@ -96,9 +91,9 @@ def drain(run: CodeRun) -> None:
     try:
         run.loop.drain(run.conditions, _condition_came_true, run, guard, step)
         if step.place is not None:
-            raise _too_long(step)
+            raise too_long(step)
     except (NotDeterministic, TooLong) as error:
-        run.diverge(str(error if isinstance(error, NotDeterministic) else _too_long(step)))
+        run.diverge(str(error if isinstance(error, NotDeterministic) else too_long(step)))
         if run.main.done() and not run.main.cancelled():
             run.main.exception()  # looked at: the reason of the suspension says it
         return
@@ -116,7 +111,8 @@ def drain(run: CodeRun) -> None:
         _finish(run)
 
 
-def _too_long(step: Step) -> NotDeterministic:
+def too_long(step: Step) -> NotDeterministic:
+    """What is said of code that the guard has stopped."""
     return NotDeterministic(
         f"workflow code computed for {SECONDS_MAX:g} s without waiting for anything ({step.place}): all other work of "
         "this process stood still meanwhile",
@@ -447,72 +443,3 @@ async def _let_go(run: CodeRun, unit: TaskUnit, on_cancel: str, place: Place) ->
         stopped = run.futures[step] = run.loop.create_future()
         with contextlib.suppress(asyncio.CancelledError, TaskFailed):  # asked again; or it ended by failing
             await stopped
-
-
-def close(run: CodeRun) -> None:
-    """Forget the code's coroutines: the run leaves this node's memory. Their ``finally`` blocks are run here, where they
-    can do no harm, and not by the garbage collector at some other time."""
-    coroutines: list[Coroutine[Any, Any, Any]] = [coroutine for coroutine, _, _ in run.watched.values()]
-    for task in list(run.loop.tasks):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        coroutine = task.get_coro()
-        if inspect.iscoroutine(coroutine):
-            coroutines.append(coroutine)
-    if not coroutines:
-        return
-    run.replay_until = sys.maxsize  # what is left of the code is for nobody to hear of
-    with looking(run):
-        for coroutine in coroutines:
-            with contextlib.suppress(BaseException):
-                run.context.run(coroutine.close)
-    run.read_only = True
-    run.watched.clear()
-
-
-@contextlib.contextmanager
-def looking(run: CodeRun) -> Generator[None]:
-    """User code runs here that must leave the run as it is: it sees the workflow's clock, is refused what would change
-    the run or the world, and its random numbers are not those of the workflow.
-
-    What it was refused half-way may have changed something in memory (an ``asyncio.Event`` is set before it wakes
-    anybody): ``run.spoiled`` says so, and whoever holds the run rebuilds it from its history."""
-    outer = run.loop.enter()
-    chance, run.chance = run.chance, Random(run.seq)  # noqa: S311 - repeatable on purpose
-    run.read_only = True
-    run.loop.freeze()
-    guard = guard_of_thread(code_place_of_thread)
-    step = guard.enter()
-    try:
-        yield
-    except TooLong:
-        raise InvalidCommand(str(_too_long(step))) from None
-    finally:
-        guard.leave(step)
-        run.loop.thaw()
-        run.read_only = False
-        run.chance = chance
-        run.loop.leave(outer)
-
-
-def ask(run: CodeRun, name: str, payload: Any, headers: dict[str, str] | None = None) -> Any:
-    """Answer a query from what the code holds now. The run is not changed: whatever the handler asks for is refused."""
-    if run.diverged is not None:
-        raise InvalidCommand(f"run {run.run_id} cannot answer: its code does not fit its history: {run.diverged}")
-    handler = run.handlers.get(("query", name))
-    if handler is None:
-        known = ", ".join(sorted(known for kind, known in run.handlers if kind == "query")) or "none"
-        raise NotFound(f"the workflow has no query {name!r}; it has: {known}")
-    try:
-        with looking(run):
-            answer = handler.answer
-            if run.code is not None and run.code.interceptors is not None:
-                from headrace.durable import intercepted  # noqa: PLC0415 - as above
-
-                answer = intercepted.query(run, handler, headers or {})
-            return plain(run.context.run(answer, payload), f"query {name!r} returned a value that")
-    except HeadraceError:
-        raise
-    except BaseException as error:
-        if not ends_the_run(error):
-            raise
-        raise InvalidCommand(f"query {name!r} failed: {type(error).__name__}: {error}") from error

@@ -18,8 +18,8 @@ from headrace.core.codec import decode_event
 from headrace.core.errors import HeadraceError, InvalidCommand, NotFound, UpdateRejected
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
+from headrace.durable.looking import close
 from headrace.durable.run import CodeRun, Update
-from headrace.durable.running import close
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
 

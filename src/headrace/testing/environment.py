@@ -40,8 +40,8 @@ from headrace.core.durations import parse_duration
 from headrace.core.errors import HeadraceError, InvalidCommand, NotFound
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES
+from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodeRun
-from headrace.durable.running import close as close_code
 from headrace.durable.workflow import WorkflowFunction
 from headrace.testing.crashes import Crashes, CrashReport, Drive
 from headrace.testing.environment_run import EnvironmentRun

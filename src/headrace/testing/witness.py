@@ -14,8 +14,8 @@ from headrace.core.errors import HeadraceError
 from headrace.core.ids import RunId
 from headrace.core.states import RunState
 from headrace.durable.decide import STARTS_MAX
+from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodeRun
-from headrace.durable.running import close as close_code
 from headrace.testing.stubs import Call
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
+from headrace.backends.stores import run_rows
 from headrace.backends.stores.mysql_text import literal, placed
 from headrace.backends.stores.mysql_where import OWNER_LIVES, Translator
 from headrace.contracts.locks import LockRow
 from headrace.contracts.store import InboxRow, NodeRow, RunFilter, RunRow
-from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
+from headrace.core.ids import Epoch, NodeId, RunId
 
 EVENTS_PER_DELETE = 5000
 """Events that retention deletes in one transaction."""
@@ -88,35 +89,8 @@ def _part(where: RunFilter, state: str | None, limit: int) -> bytes:
 
 
 def run_row(values: Sequence[Any]) -> RunRow:
-    """One answer of the statements above."""
-    run_id, workflow, version, state, created_at, ended_at, trigger, parent, error, *more, live = values
-    total, done, failed, last_seq, owner, wake_at, key, tags, params, attributes = more
-    return RunRow(
-        run_id=RunId(run_id.decode()),
-        workflow=workflow.decode(),
-        version=WorkflowVersion(version.decode()),
-        state=state.decode(),
-        created_at=created_at,
-        ended_at=ended_at,
-        tags={} if tags == b"{}" else msgspec.json.decode(tags),
-        params={} if params == b"{}" else msgspec.json.decode(params),
-        trigger=trigger.decode(),
-        parent=_text(parent),
-        error=_text(error),
-        tasks_total=total,
-        tasks_done=done,
-        tasks_failed=failed,
-        last_seq=last_seq,
-        owner=None if owner is None else NodeId(owner.decode()),
-        live=bool(live),
-        wake_at=wake_at,
-        key=_text(key),
-        attributes={} if attributes == b"{}" else msgspec.json.decode(attributes),
-    )
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+    """One answer of the statements above, which give texts as bytes."""
+    return run_rows.run_row([value.decode() if isinstance(value, bytes) else value for value in values])
 
 
 def find_statement(prefix: str, limit: int) -> bytes:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cache
-from importlib import resources
 
+from headrace.backends.stores.migration_files import read_migrations
 from headrace.backends.stores.mysql_connections import Connection
 from headrace.backends.stores.mysql_text import literal, placed
 from headrace.backends.stores.mysql_url import Place
@@ -30,12 +29,9 @@ _SEPARATOR = re.compile(r"^;;$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$|\s--\s.*$", re.MULTILINE)
 
 
-@cache
 def migrations() -> tuple[tuple[str, str], ...]:
     """Name and text of every migration, in order: the first makes version 1."""
-    folder = resources.files("headrace.backends.stores") / "mysql_migrations"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    return tuple((file.name, file.read_text(encoding="utf-8")) for file in files)
+    return read_migrations("mysql_migrations")
 
 
 def statements_of(text: str) -> list[str]:

@@ -35,6 +35,7 @@ from headrace.backends.stores.postgres_renewal import Renewal
 from headrace.backends.stores.postgres_schema import prepare_database
 from headrace.backends.stores.postgres_transact import Transaction
 from headrace.backends.stores.postgres_url import place_of_url
+from headrace.backends.stores.run_rows import run_row
 from headrace.contracts.broker import Broker
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
@@ -396,12 +397,12 @@ class PostgresStore:
     async def run(self, run_id: RunId) -> RunRow | None:
         """See the contract."""
         found = await self._row(catalog.run_statement(self._schema), run_id)
-        return catalog.run_row(found) if found else None
+        return run_row(found) if found else None
 
     async def runs(self, where: RunFilter) -> list[RunRow]:
         """See the contract."""
         text, values = catalog.runs_statement(self._schema, where)
-        return [catalog.run_row(row) for row in await self._rows(text, *values)]
+        return [run_row(row) for row in await self._rows(text, *values)]
 
     async def find_runs(self, prefix: str, limit: int = 10) -> list[RunId]:
         """See the contract."""

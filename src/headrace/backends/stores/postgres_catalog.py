@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from headrace.backends.stores.postgres_where import BEGINNING_CHARS, Translator
-from headrace.contracts.store import InboxRow, NodeRow, RunFilter, RunRow
-from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
+from headrace.contracts.store import InboxRow, NodeRow, RunFilter
+from headrace.core.ids import Epoch, NodeId, RunId
 
 EVENTS_PER_DELETE = 5000
 """Events that retention deletes in one transaction."""
@@ -79,34 +79,6 @@ def runs_statement(schema: str, where: RunFilter) -> tuple[str, list[Any]]:
     if len(parts) == 1:
         return parts[0], more.values
     return f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS found ORDER BY run_id DESC LIMIT {limit}", more.values
-
-
-def run_row(values: Sequence[Any]) -> RunRow:
-    """One answer of the two above."""
-    run_id, workflow, version, state, created_at, ended_at, trigger, parent, error, *more, live = values
-    total, done, failed, last_seq, owner, wake_at, key, tags, params, attributes = more
-    return RunRow(
-        run_id=RunId(run_id),
-        workflow=workflow,
-        version=WorkflowVersion(version),
-        state=state,
-        created_at=created_at,
-        ended_at=ended_at,
-        tags={} if tags == "{}" else msgspec.json.decode(tags),
-        params={} if params == "{}" else msgspec.json.decode(params),
-        trigger=trigger,
-        parent=parent,
-        error=error,
-        tasks_total=total,
-        tasks_done=done,
-        tasks_failed=failed,
-        last_seq=last_seq,
-        owner=NodeId(owner) if owner is not None else None,
-        live=live,
-        wake_at=wake_at,
-        key=key,
-        attributes={} if attributes == "{}" else msgspec.json.decode(attributes),
-    )
 
 
 def find_statement(schema: str, prefix: str, limit: int) -> tuple[str, list[Any]]:

@@ -10,9 +10,7 @@ the old ones. What nobody uses any more is removed one version later.
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-
+from headrace.backends.stores.migration_files import read_migrations
 from headrace.backends.stores.postgres_connections import Connection
 from headrace.backends.stores.postgres_url import Place
 from headrace.core.errors import SchemaTooNew, StoreCorrupt, StoreError, StoreReadOnly
@@ -21,12 +19,9 @@ _LOCK = 0x68656164_72616365  # "headrace"
 _OLDEST = 140000
 
 
-@cache
 def migrations() -> tuple[tuple[str, str], ...]:
     """Name and text of every migration, in order: the first makes version 1."""
-    folder = resources.files("headrace.backends.stores") / "postgres_migrations"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    return tuple((file.name, file.read_text(encoding="utf-8")) for file in files)
+    return read_migrations("postgres_migrations")
 
 
 async def prepare_database(db: Connection, place: Place) -> None:

@@ -2,9 +2,8 @@
 
 Three connections, each on a thread of its own, so that nothing blocks the event loop: the *writer* runs whole
 transactions, one hop each; the *reader* answers lists and histories from snapshots that do not disturb it; the
-*renewer* belongs to the keeper's thread. What the statements do is in ``sqlite_history``, ``sqlite_leases``,
-``sqlite_inbox`` and
-``sqlite_catalog``.
+*renewer* belongs to the keeper's thread. They are opened in ``sqlite_opened``; what the statements do is in
+``sqlite_history``, ``sqlite_leases``, ``sqlite_inbox``, ``sqlite_ready``, ``sqlite_named_locks`` and ``sqlite_catalog``.
 
 Two processes on one file take turns; one that is suspended in the middle of a transaction keeps SQLite's lock, and
 the others raise :class:`StoreUnavailable` until it goes on or is killed.
@@ -13,7 +12,6 @@ the others raise :class:`StoreUnavailable` until it goes on or is killed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import sqlite3
 import tempfile
@@ -39,8 +37,6 @@ from headrace.backends.stores.sqlite_connection import (
     BUSY_SECONDS,
     RenewalGate,
     checkpoint,
-    connect,
-    grow_wal,
     patiently,
     reading,
     roll_back,
@@ -50,9 +46,8 @@ from headrace.backends.stores.sqlite_connection import (
 from headrace.backends.stores.sqlite_errors import LOCKED, primary_code, translated, translating
 from headrace.backends.stores.sqlite_files import file_system_of, path_of_url, prepare_place
 from headrace.backends.stores.sqlite_locks import NodeLock, NodeLocks
+from headrace.backends.stores.sqlite_opened import Opened
 from headrace.backends.stores.sqlite_pace import Pace, is_small
-from headrace.backends.stores.sqlite_schema import prepare_database
-from headrace.backends.stores.sqlite_thread import ConnectionThread
 from headrace.backends.stores.sqlite_transact import Transaction
 from headrace.contracts.locks import STORE, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import Beat, Claim, Offer, QueueRow, Result, Standing
@@ -62,34 +57,6 @@ from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class _Opened:
-    """What exists only while the store is open."""
-
-    def __init__(self, path: Path, synchronous: str, busy_seconds: float) -> None:
-        name = str(path)
-        with contextlib.ExitStack() as undo, translating(name):
-            writer = connect(name, synchronous=synchronous, busy_seconds=busy_seconds)
-            undo.callback(writer.close)
-            prepare_database(writer, name, busy_seconds)
-            reader = connect(name, busy_seconds=busy_seconds)
-            undo.callback(reader.close)
-            reader.execute("PRAGMA query_only = ON")
-            # A renewed lease need not survive power loss: the node would not either.
-            renewer = connect(name, synchronous="NORMAL", busy_seconds=busy_seconds)
-            undo.pop_all()
-        # These poll for themselves, see patiently.
-        for connection in (writer, renewer):
-            connection.execute("PRAGMA busy_timeout = 0")
-        if synchronous == "FULL":
-            grow_wal(writer, name)
-        self.renewer = renewer
-        self.synchronous = synchronous
-        self.tasks: ConnectionThread | None = None
-        """Database tasks, from the first one on."""
-        self.writer = ConnectionThread("headrace-sqlite-writer", writer)
-        self.reader = ConnectionThread("headrace-sqlite-reader", reader)
 
 
 class SqliteStore:
@@ -117,7 +84,7 @@ class SqliteStore:
         self._temporary: Path | None = None
         self._locks = NodeLocks(self._path or Path())
         self._held: dict[NodeId, tuple[Epoch, NodeLock]] = {}
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._gate = RenewalGate()
         self._pace = Pace()
         self._renewing = threading.Lock()
@@ -134,13 +101,13 @@ class SqliteStore:
         if self._opened is None:
             self._opened = await asyncio.to_thread(self._open)
 
-    def _open(self) -> _Opened:
+    def _open(self) -> Opened:
         if self._path is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="headrace-"))
             self._path = self._temporary / "headrace.db"
             self._locks = NodeLocks(self._path)
         prepare_place(self._path, self._file_system)
-        return _Opened(self._path, "OFF" if self._temporary else "FULL", self._busy_seconds)
+        return Opened(self._path, "OFF" if self._temporary else "FULL", self._busy_seconds)
 
     async def close(self) -> None:
         """Finish what was asked, release everything. A node that has not left counts as dead from now on.
@@ -148,13 +115,10 @@ class SqliteStore:
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        if opened.tasks is not None:
-            await opened.tasks.stop()
-        await opened.reader.stop()
-        await opened.writer.stop()
+        await opened.stop()
         await asyncio.to_thread(self._close, opened)
 
-    def _close(self, opened: _Opened) -> None:
+    def _close(self, opened: Opened) -> None:
         with self._renewing:
             opened.renewer.close()
         for _, lock in self._held.values():
@@ -166,7 +130,7 @@ class SqliteStore:
 
     # ---- the ways to the threads ------------------------------------------------------------------------------------
 
-    def _ready(self) -> _Opened:
+    def _ready(self) -> Opened:
         if self._opened is None:
             raise StoreError(
                 f"the store {self.url} is not open", hint="call open() first; a closed store may be opened again"
@@ -413,7 +377,7 @@ class SqliteStore:
         """See the contract. On a connection and a thread of its own; commits of the engine wait meanwhile."""
         transaction = Transaction(node, epoch, run_id, task, work)
         try:
-            return await self._tasks_thread().call(self._transact, transaction)
+            return await self._ready().tasks_thread().call(self._transact, transaction)
         except asyncio.CancelledError:
             transaction.cancel()
             raise
@@ -421,15 +385,6 @@ class SqliteStore:
     def _transact(self, db: sqlite3.Connection, transaction: Transaction) -> bytes:
         self._gate.pass_()
         return transaction.run(db, self._busy_seconds)
-
-    def _tasks_thread(self) -> ConnectionThread:
-        opened = self._ready()
-        if opened.tasks is None:
-            with translating(str(self._path)):
-                db = connect(str(self._path), synchronous=opened.synchronous, busy_seconds=self._busy_seconds)
-            db.execute("PRAGMA busy_timeout = 0")  # it polls for itself, see patiently
-            opened.tasks = ConnectionThread("headrace-sqlite-tasks", db)
-        return opened.tasks
 
     # ---- inbox ---------------------------------------------------------------------------------------------------
 

@@ -6,57 +6,29 @@ import heapq
 import sqlite3
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any
 
 import msgspec
 
+from headrace.backends.stores.run_rows import run_row
 from headrace.backends.stores.sqlite_where import Condition, Translator
 from headrace.contracts.store import RunFilter, RunRow
-from headrace.core.ids import NodeId, RunId, WorkflowVersion
+from headrace.core.ids import NodeId, RunId
 
 EVENTS_PER_DELETE = 5000
 """Events that retention deletes in one transaction: some 20 ms during which commits wait."""
 
 _SELECT_RUN = """
 SELECT runs.run_id, workflow, version, state, created_at, ended_at, trigger, parent, error, tasks_total, tasks_done,
-       tasks_failed, last_seq, owner, wake_at, tags, params, runs.key, attributes,
+       tasks_failed, last_seq, owner, wake_at, runs.key, tags, params, attributes,
        EXISTS (SELECT 1 FROM nodes WHERE nodes.node = runs.owner AND lost_at IS NULL AND expires_at > ?)"""
 
 _LAST = "\U0010ffff"  # sorts after every character of an id
 
 
-def _row(values: tuple[Any, ...]) -> RunRow:
-    run_id, workflow, version, state, created_at, ended_at, trigger, parent, error, *more, live = values
-    *counts, tags, params, key, attributes = more
-    tasks_total, tasks_done, tasks_failed, last_seq, owner, wake_at = counts
-    return RunRow(
-        run_id=RunId(run_id),
-        workflow=workflow,
-        version=WorkflowVersion(version),
-        state=state,
-        created_at=created_at,
-        ended_at=ended_at,
-        tags={} if tags == "{}" else msgspec.json.decode(tags),
-        params={} if params == "{}" else msgspec.json.decode(params),
-        trigger=trigger,
-        parent=parent,
-        error=error,
-        tasks_total=tasks_total,
-        tasks_done=tasks_done,
-        tasks_failed=tasks_failed,
-        last_seq=last_seq,
-        owner=NodeId(owner) if owner is not None else None,
-        live=bool(live),
-        wake_at=wake_at,
-        key=key,
-        attributes={} if attributes == "{}" else msgspec.json.decode(attributes),
-    )
-
-
 def run(db: sqlite3.Connection, run_id: RunId, now: float) -> RunRow | None:
     """One run."""
     values = db.execute(f"{_SELECT_RUN} FROM runs WHERE run_id = ?", (now, run_id)).fetchone()
-    return _row(values) if values else None
+    return run_row(values) if values else None
 
 
 def runs(db: sqlite3.Connection, where: RunFilter, now: float, live_nodes: Sequence[NodeId] = ()) -> list[RunRow]:
@@ -105,7 +77,7 @@ def _runs_in_state(
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     # Nothing of the caller is in the text: only the constants above.
     statement = f"{_SELECT_RUN} FROM {source} {condition} ORDER BY {driver} DESC LIMIT ?"
-    return [_row(found) for found in db.execute(statement, (*values, limit))]
+    return [run_row(found) for found in db.execute(statement, (*values, limit))]
 
 
 def find_runs(db: sqlite3.Connection, prefix: str, limit: int) -> list[RunId]:

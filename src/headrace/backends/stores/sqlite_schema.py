@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator
-from functools import cache
-from importlib import resources
 
+from headrace.backends.stores.migration_files import read_migrations
 from headrace.backends.stores.sqlite_connection import patiently, reading, use_wal, writing
 from headrace.core.errors import SchemaTooNew, StoreCorrupt, StoreError
 
@@ -19,12 +18,9 @@ APPLICATION_ID = 0x48445243
 """``HDRC``: marks a file as a Headrace database (``PRAGMA application_id``)."""
 
 
-@cache
 def migrations() -> tuple[tuple[str, str], ...]:
     """Name and text of every migration, in order: the first makes version 1."""
-    folder = resources.files("headrace.backends.stores") / "sqlite_migrations"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    return tuple((file.name, file.read_text(encoding="utf-8")) for file in files)
+    return read_migrations("sqlite_migrations")
 
 
 def prepare_database(db: sqlite3.Connection, path: str, busy_seconds: float) -> None:
