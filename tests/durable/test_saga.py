@@ -21,6 +21,8 @@ from headrace import (
 )
 from headrace.testing import Environment, EnvironmentRun
 
+from code_rig import CodeRig  # isort: skip
+
 DONE: list[str] = []
 """What the tasks did to the world, in order."""
 
@@ -496,3 +498,15 @@ def test_a_run_that_is_suspended_undoes_nothing() -> None:
         assert done() == ["book car"]
 
     play(scenario)
+
+
+@workflow
+async def misspells() -> None:
+    async with saga(on_undo_failure="wait_for_a_person"):  # type: ignore[arg-type]
+        pass
+
+
+def test_an_answer_to_failed_undos_that_does_not_exist_is_refused() -> None:
+    failure = CodeRig(misspells).run.failure
+    assert failure is not None
+    assert "on_undo_failure is one of continue, wait, not 'wait_for_a_person'" in failure.message

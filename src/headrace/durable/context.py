@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, get_args, overload
 
 import msgspec
 
@@ -268,6 +268,8 @@ def _start_child(
     headers: dict[str, str],
     place: Place,
 ) -> ChildHandle[Any]:
+    if parent_close not in get_args(ParentClosePolicy):
+        raise TypeError(f"parent_close is one of {', '.join(get_args(ParentClosePolicy))}, not {parent_close!r}")
     spec = workflow.spec
     name = run.next_name(spec.name)
     at = run.loop.now

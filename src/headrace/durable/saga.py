@@ -99,6 +99,8 @@ def saga(
     person, who sends the signal ``saga:NAME:STEP`` (``saga:STEP`` without a name) with ``"retry"`` or, having settled it
     by hand, ``"done"``. ``parallel`` undoes all steps at once instead of one after another in reverse order.
     """
+    if on_undo_failure not in ("continue", "wait"):
+        raise TypeError(f"on_undo_failure is one of continue, wait, not {on_undo_failure!r}")
     return Saga(name, to_retries(undo_retries, UNDO_RETRIES), on_undo_failure, parallel)
 
 
