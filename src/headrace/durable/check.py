@@ -1,7 +1,8 @@
 """A static look at workflow code for what a replay cannot repeat: ``headrace check``.
 
 Looks at the functions decorated with ``@workflow`` and at the functions and methods of the same file that they call, as
-far as that can be seen without running anything (:mod:`headrace.durable.check_reach`). What only a run can show is caught there (:mod:`headrace.durable.virtual`).
+far as that can be seen without running anything (:mod:`headrace.durable.check_reach`). What only a run can show is
+caught there (:mod:`headrace.durable.virtual`).
 A line that ends in ``# headrace: allow`` (or ``# headrace: allow[rule]``) is left alone, as is the line after a comment
 that says so.
 """
