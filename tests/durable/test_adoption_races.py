@@ -112,7 +112,12 @@ async def leaves(target: str) -> str:
     return "gone"
 
 
-WORKFLOWS = (waits, child, mother, tells, leaves, waiting_child, patient, sleeps)
+@workflow
+async def gathers(count: int) -> list[Any]:
+    return [await wait_for_signal("item") for _ in range(count)]
+
+
+WORKFLOWS = (gathers, waits, child, mother, tells, leaves, waiting_child, patient, sleeps)
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +156,10 @@ def woken(world: CodeWorld, run_id: RunId) -> None:
 
 async def item(node: Node) -> None:
     await node.command(RUN, "signal", {"name": "item", "payload": "go"})
+
+
+async def say(node: Node, payload: Any) -> None:
+    await node.command(RUN, "signal", {"name": "item", "payload": payload})
 
 
 def test_two_rounds_of_adoption_do_not_take_runs_from_each_other(tmp_path: Path) -> None:
@@ -383,4 +392,44 @@ def test_a_long_history_is_not_given_up_for_a_short_wait(
         await final(node, RUN)
 
     monkeypatch.setattr(parker, "PARK_EVENTS_PER_SECOND", events_per_second)
+    play(tmp_path, test)
+
+
+def test_a_burst_of_messages_takes_a_run_up_once_and_tells_it_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that lose the race for the claim find the run in memory."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, gathers, 12, run_id=RUN)
+        await parked(node, RUN)
+        monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
+        store.hold = lambda name, args: name == "history"
+        burst = [asyncio.ensure_future(say(node, number)) for number in range(12)]
+        await store.reached.wait()
+        await turns()
+        store.go.set()
+        await asyncio.gather(*burst)
+        assert (await final(node, RUN)).output == list(range(12))
+
+    play(tmp_path, test)
+
+
+def test_a_message_waits_for_the_adopter_that_is_loading_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, gathers, 1, run_id=RUN)
+        await parked(node, RUN)
+        monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
+        woken(world, RUN)
+        store.hold = lambda name, args: name == "history"
+        round_of_adoption = asyncio.ensure_future(node.adopter.adopt_waiting())
+        await store.reached.wait()
+        told = asyncio.ensure_future(say(node, 7))
+        await turns()
+        store.go.set()
+        await asyncio.gather(round_of_adoption, told)
+        assert (await final(node, RUN)).output == [7]
+
     play(tmp_path, test)

@@ -10,6 +10,8 @@ from headrace import Headrace, continue_as_new, start_child, wait_for_signal, wo
 from headrace.contracts.store import RunRow
 from headrace.durable.context import ParentClosePolicy
 
+from code_rig import CodeRig  # isort: skip
+
 SECONDS = 60
 
 
@@ -65,3 +67,15 @@ def play(folder: Path, *acts: Callable[[Headrace], Awaitable[None]]) -> None:
                 await act(hr)
 
     asyncio.run(run())
+
+
+@workflow
+async def misspells(policy: str) -> None:
+    start_child(waits, parent_close=policy)  # type: ignore[call-overload]
+
+
+def test_a_policy_that_does_not_exist_fails_the_run_before_it_has_a_child() -> None:
+    rig = CodeRig(misspells, "abandoned")
+    assert rig.run.failure is not None
+    assert "parent_close is one of terminate, cancel, abandon, not 'abandoned'" in rig.run.failure.message
+    assert not rig.run.children

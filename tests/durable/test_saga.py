@@ -1,6 +1,7 @@
 """Sagas: what was done is undone, in reverse order, whatever happens meanwhile; and the ledger says so."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from headrace import (
     ledger,
     query,
     saga,
+    start_child,
     task,
     workflow,
 )
 from headrace.testing import Environment, EnvironmentRun
+
+from code_rig import CodeRig  # isort: skip
 
 DONE: list[str] = []
 """What the tasks did to the world, in order."""
@@ -147,6 +151,9 @@ async def by_result(way: str) -> None:
             "function": lambda what: unbook(f"({what})"),
             "task": unbook,
             "no argument": lambda: unbook("car"),
+            "defaults": lambda what="car", *, why="": unbook(what),
+            "partial": functools.partial(unbook, "car"),
+            "any arguments": lambda *results: unbook(results[0]),
         }[way]
         await s.step(book("car"), undo=undo, name="ride")
         await fail("enough")
@@ -154,7 +161,14 @@ async def by_result(way: str) -> None:
 
 @pytest.mark.parametrize(
     ("way", "undone"),
-    [("function", "unbook (book car)"), ("task", "unbook book car"), ("no argument", "unbook car")],
+    [
+        ("function", "unbook (book car)"),
+        ("task", "unbook book car"),
+        ("no argument", "unbook car"),
+        ("defaults", "unbook car"),
+        ("partial", "unbook car"),
+        ("any arguments", "unbook book car"),
+    ],
 )
 def test_an_undo_may_be_made_from_the_result(way: str, undone: str) -> None:
     async def scenario(env: Environment) -> None:
@@ -162,6 +176,30 @@ def test_an_undo_may_be_made_from_the_result(way: str, undone: str) -> None:
         await run.wait()
         assert done() == ["book car", undone]
         assert await steps(run) == {"ride": "undone"}
+
+    play(scenario)
+
+
+@workflow
+async def inner(what: str) -> str:
+    return await book(what)
+
+
+@workflow
+async def of_children() -> None:
+    async with saga() as s:
+        await s.step(inner("car"), undo=unbook)
+        await s.step(inner("hotel"), undo=unbook("hotel"))
+        await s.step(start_child(inner, {"what": "flight"}), undo=inner("refund"))
+        await fail("enough")
+
+
+def test_a_step_that_is_a_child_has_the_name_of_its_workflow() -> None:
+    async def scenario(env: Environment) -> None:
+        run = await env.start(of_children)
+        await run.wait()
+        assert done()[3:] == ["book refund", "unbook hotel", "unbook book car"]
+        assert await steps(run) == {"inner": "undone", "inner#2": "undone", "inner#3": "undone"}
 
     play(scenario)
 
@@ -496,3 +534,15 @@ def test_a_run_that_is_suspended_undoes_nothing() -> None:
         assert done() == ["book car"]
 
     play(scenario)
+
+
+@workflow
+async def misspells() -> None:
+    async with saga(on_undo_failure="wait_for_a_person"):  # type: ignore[arg-type]
+        pass
+
+
+def test_an_answer_to_failed_undos_that_does_not_exist_is_refused() -> None:
+    failure = CodeRig(misspells).run.failure
+    assert failure is not None
+    assert "on_undo_failure is one of continue, wait, not 'wait_for_a_person'" in failure.message

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from headrace import Headrace, HeadraceError, InvalidCommand, dag, set_attributes, set_details, set_memo, task, workflow
+from headrace import (
+    Headrace,
+    HeadraceError,
+    InvalidCommand,
+    dag,
+    set_attributes,
+    set_details,
+    set_memo,
+    start_child,
+    task,
+    workflow,
+)
 from headrace import wait_for_signal as heard
 from headrace.core.where import InvalidFilter
 
@@ -184,3 +195,25 @@ def test_what_cannot_be_searched_is_no_attribute() -> None:
             assert await hr.runs() == []
 
     asyncio.run(test())
+
+
+@workflow
+async def mother(names: list[str]) -> None:
+    for name in names:
+        start_child(order, {"customer": name, "amount": 1.0, "skus": []})
+    await heard("never")
+
+
+def test_children_are_found_by_the_id_of_their_parent(play) -> None:
+    async def test(hr: Headrace) -> None:
+        ada, bob = [await hr.start(mother, [name, name]) for name in ("Ada", "Bob")]
+        while len(await hr.runs(workflow="order")) < 4:
+            await asyncio.sleep(0)
+        assert await found(hr, f"parent = '{ada.id}'") == ["Ada", "Ada"]
+        assert await found(hr, f"parent in ('{ada.id}', 'nobody')") == ["Ada", "Ada"]
+        assert await found(hr, f"parent != '{ada.id}'") == ["Bob", "Bob"], "runs without a parent do not count"
+        assert len(await found(hr, f"parent not in ('{ada.id}', '{bob.id}') and workflow = 'order'")) == 0
+        one = (await hr.runs(where=f"parent = '{ada.id}'"))[0]
+        assert [row.run_id for row in await hr.runs(where=f"parent = '{one.parent}'")] == [one.run_id]
+
+    play(test)

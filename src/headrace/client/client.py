@@ -401,7 +401,7 @@ class Client:
         ``key`` a repeated signal is dropped."""
         return await messages.signal(self, await self._full_id(run_id), name, payload, key)
 
-    async def query(self, run_id: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, run_id: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing. Of a run that
         continues as another, the one that follows answers.
 

@@ -176,6 +176,17 @@ class _Token(msgspec.Struct, frozen=True):
     column: int
 
 
+_PARENT = Field("column", "parent", "text")
+
+
+def _children_of(field: Field, values: tuple[Scalar, ...]) -> Where:
+    """The runs whose parent is one of these. A run keeps its parent as ``RUN/CHILD``; people have the parent's id."""
+    parts = [
+        Compare(field, "=", value) if "/" in str(value) else Compare(field, "prefix", f"{value}/") for value in values
+    ]
+    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
 class _Parser:
     """Recursive descent, one token of look-ahead."""
 
@@ -283,7 +294,8 @@ class _Parser:
             return Not(Null(field)) if negated else Null(field)
         negated = self._accept("word", "not")
         if self._accept("word", "in"):
-            test: Where = In(field, self._values(field))
+            values = self._values(field)
+            test: Where = _children_of(field, values) if field == _PARENT else In(field, values)
         elif self._is("word", "like", "prefix"):
             op = self._take().text
             if field.kind in ("number", "time"):
@@ -294,7 +306,11 @@ class _Parser:
         elif self._is("op") and not negated:
             op = {"<>": "!=", "==": "="}.get(self._next.text, self._next.text)
             self._take()
-            test = Compare(field, op, self._value(field))
+            value = self._value(field)
+            test = Compare(field, op, value)
+            if field == _PARENT and op in ("=", "!="):
+                test = _children_of(field, (value,))
+                test = test if op == "=" else And((Not(Null(field)), Not(test)))
         else:
             self._expected("`in`, `like` or `prefix`" if negated else "=, !=, <, <=, >, >=, in, like, prefix or is")
         return Not(test) if negated else test

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, get_args, overload
 
 import msgspec
 
@@ -177,6 +177,11 @@ class ChildHandle(Generic[R]):
         child = self._run.children.get(self._name)  # the history's word counts: a fork has other children
         return self._run_id if child is None else child.run_id
 
+    @property
+    def workflow(self) -> str:
+        """The name of the child's workflow."""
+        return self._name.partition("#")[0]
+
     def __await__(self) -> Generator[Any, None, R]:
         return self._wait().__await__()
 
@@ -268,6 +273,8 @@ def _start_child(
     headers: dict[str, str],
     place: Place,
 ) -> ChildHandle[Any]:
+    if parent_close not in get_args(ParentClosePolicy):
+        raise TypeError(f"parent_close is one of {', '.join(get_args(ParentClosePolicy))}, not {parent_close!r}")
     spec = workflow.spec
     name = run.next_name(spec.name)
     at = run.loop.now

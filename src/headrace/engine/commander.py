@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -19,7 +20,7 @@ from headrace.core.decide import attempt_is_over
 from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, UpdateRejected, UserCodeError
 from headrace.core.ids import Epoch, RunId
 from headrace.core.run import Run
-from headrace.core.states import FINAL_RUN_STATES
+from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
@@ -63,6 +64,8 @@ class Commander:
         them, and they must not be applied twice."""
         self._applied: set[int] = set()
         self._reading = asyncio.Lock()
+        self._turns: WeakValueDictionary[RunId, asyncio.Lock] = WeakValueDictionary()
+        """Whose turn it is to take a run over for a command; each is there while a command holds or awaits it."""
 
     def wake(self) -> None:
         """The bell rang: look into the inbox now. It may have rung for a run that was just leaving the memory, whose
@@ -172,7 +175,7 @@ class Commander:
                 if following is not None:  # messages for the old id are for the run that follows
                     await node.command(RunId(following), kind, payload)
                     return
-            self._check_fits(row, given)
+            await self._check_fits(row, given)
             if isinstance(given, inp.Retry) and isinstance(await node.library.fetch(row.version), CodePlan):
                 raise InvalidCommand(
                     f"run {run_id} is code: what failed in it cannot be retried by itself",
@@ -187,28 +190,52 @@ class Commander:
                 return
             if isinstance(given, inp.ChildDone) and not isinstance(await node.library.fetch(row.version), CodePlan):
                 return  # whoever takes a graph up begins its attempts, and they look what became of their runs
+            if await self._apply_to_unowned(row, given):
+                return
+            if self._is_here(run_id, given):  # taken up meanwhile, for another command or by the adopter
+                await node.command(run_id, kind, payload)
+                return
+            await asyncio.sleep(CLAIM_DELAY_SECONDS)
+        raise InvalidCommand(f"run {run_id} is held by a node that does not answer; try again in a few seconds")
+
+    def _is_here(self, run_id: RunId, given: inp.Input) -> bool:
+        """Whether the run goes on in this node's memory, so that it can be told there."""
+        live = self._node.live.get(run_id)
+        if live is None or live.run.done:
+            return False
+        return isinstance(live.run, CodeRun) or not isinstance(given, inp.ChildDone)
+
+    async def _apply_to_unowned(self, row: RunRow, given: inp.Input) -> bool:
+        """Take the run over and apply a command to it; False if somebody has it. One command at a time for each run: the
+        others find it in memory then, instead of claiming what this node itself has just claimed."""
+        node = self._node
+        run_id = row.run_id
+        turn = self._turns.get(run_id)
+        if turn is None:
+            turn = self._turns[run_id] = asyncio.Lock()
+        async with turn:
+            if self._is_here(run_id, given):
+                return False
             # Without a term: whoever brings a command need not lead, and the store judges leases by its own clock alone.
             lost = await node.store.expire_lost() if row.owner is not None else []
             try:
                 if row.key is not None and isinstance(given, inp.Retry):
                     await node.starter.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
                 epoch = node.epoch
-                if await node.adopter.claim(1, [run_id]):
-                    await self._apply_to_claimed(run_id, epoch, given)
-                    return
+                if not await node.adopter.claim(1, [run_id]):
+                    return False
+                await self._apply_to_claimed(row, epoch, given)
+                return True
             finally:
                 node.watchdog.found_lost(lost)
-            await asyncio.sleep(CLAIM_DELAY_SECONDS)
-        raise InvalidCommand(f"run {run_id} is held by a node that does not answer; try again in a few seconds")
 
-    def _check_fits(self, row: RunRow, given: inp.Input) -> None:
+    async def _check_fits(self, row: RunRow, given: inp.Input) -> None:
         """Refuse early what the owner would refuse, so that the sender hears of it."""
         ended = row.state in FINAL_RUN_STATES
         if isinstance(given, inp.Retry):
             if not ended:
                 raise InvalidCommand(f"run {row.run_id} cannot be retried: it has not ended ({row.state})")
         elif ended:
-            hint = f"to run again what failed: headrace runs retry {row.run_id}"
             verbs: dict[type, str] = {
                 inp.Cancel: "cancelled",
                 inp.Pause: "paused",
@@ -221,8 +248,15 @@ class Commander:
                 what = f"takes no more word on attempts, such as {given.attempt} of task {given.task}"
             raise InvalidCommand(
                 f"run {row.run_id} {what}: it has ended ({row.state})",
-                hint=hint if isinstance(given, inp.Resume) else None,
+                hint=await self._to_do_it_again(row) if isinstance(given, inp.Resume) else None,
             )
+
+    async def _to_do_it_again(self, row: RunRow) -> str | None:
+        if row.state == RunState.SUCCEEDED:
+            return None
+        if isinstance(await self._node.library.fetch(row.version), CodePlan):
+            return f"to do part of it again: headrace runs reset {row.run_id} --to-task TASK"
+        return f"to run again what failed: headrace runs retry {row.run_id}"
 
     async def _check_open(self, run_id: RunId, given: inp.Outcome | inp.Heartbeat) -> None:
         """Tell whoever reports on an attempt that is over, also when the run's owner is another node."""
@@ -238,9 +272,13 @@ class Commander:
         except (InvalidCommand, NotFound) as error:
             logger.info("a message came too late", extra={"run_id": run_id, "kind": kind, "error": error.message})
 
-    async def _apply_to_claimed(self, run_id: RunId, epoch: Epoch, given: inp.Input) -> None:
+    async def _apply_to_claimed(self, row: RunRow, epoch: Epoch, given: inp.Input) -> None:
         node = self._node
+        run_id = row.run_id
         try:
+            if isinstance(await node.library.fetch(row.version), CodePlan):
+                # Before the run is in memory, where other commands would find it before it was taken up.
+                given = await payloads.restore_input(given, node.artifacts)
             if isinstance(given, inp.Terminate):
                 live = await node.adopter.load(run_id, epoch, bind=False, blind=True)  # also a run whose code is gone
             else:
@@ -255,8 +293,6 @@ class Commander:
         except BaseException:
             await node.store.release(node.id, epoch, [run_id])
             raise
-        if isinstance(live.run, CodeRun):
-            given = await payloads.restore_input(given, node.artifacts)
         node.adopter.take_up(live)
         durable = asyncio.get_running_loop().create_future()
         try:

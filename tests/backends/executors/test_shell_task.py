@@ -81,7 +81,8 @@ def test_output_becomes_a_result(shell, command, mode, expected):
     [
         ("echo no", "json", "stdout is not JSON, and neither is its last line: 'no'"),
         ("echo no > $HEADRACE_OUTPUT", "json", "the file .HEADRACE_OUTPUT is not JSON"),
-        ("head -c 2000000 /dev/zero | tr '\\0' x", "json", "at most 1,048,576 are read as JSON"),
+        ("head -c 2000000 /dev/zero | tr '\\0' x", "json", "at most 1,048,576 are taken as a result"),
+        ("head -c 2000000 /dev/zero | tr '\\0' x", "text", "2,000,000 bytes, at most 1,048,576 are taken"),
         ("head -c 17000000 /dev/zero > $HEADRACE_OUTPUT", "auto", "at most 16,777,216 are taken"),
         ("mkdir $HEADRACE_OUTPUT", "auto", "cannot be read"),
     ],
@@ -95,8 +96,14 @@ def test_output_that_is_no_result_is_refused(shell, command, mode, message):
     assert re.search(message, str(error))
 
 
-def test_long_text_keeps_its_end_and_the_log_is_whole(shell):
-    text = shell("seq 1 400000")
+def test_text_of_up_to_a_mebibyte_is_whole(shell):
+    for mode in ("auto", "text"):
+        assert shell("seq 1 150000", output=mode) == "\n".join(map(str, range(1, 150001)))
+
+
+def test_longer_text_keeps_its_end_and_says_so_and_the_log_is_whole(shell):
+    said, text = shell("seq 1 400000").split("\n", 1)
+    assert said == "[headrace: the first 2,623,359 bytes of stdout are left out]"
     assert len(text) <= 64 * 1024
     assert text.endswith("\n399999\n400000")
     assert shell.log() == "".join(f"{n}\n" for n in range(1, 400001))

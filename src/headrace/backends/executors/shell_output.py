@@ -13,10 +13,10 @@ from headrace.contracts.execution import AttemptError, AttemptLog, Pulse
 OutputMode = Literal["auto", "json", "text", "none"]
 
 STDOUT_BYTES_MAX = 1024 * 1024
-"""Up to here stdout is kept whole, to be read as JSON; a larger result belongs into ``$HEADRACE_OUTPUT``."""
+"""Up to here stdout is kept whole, as a result; a larger one belongs into ``$HEADRACE_OUTPUT``."""
 
 TEXT_BYTES_MAX = 64 * 1024
-"""A text result keeps this much of stdout's end."""
+"""This much of stdout's end is kept where it was too much to keep whole."""
 
 OUTPUT_FILE_BYTES_MAX = 16 * 1024 * 1024
 """The largest ``$HEADRACE_OUTPUT`` file that is taken as a result."""
@@ -60,8 +60,13 @@ class OutputCollector:
 
     @property
     def text(self) -> str:
-        """The end of stdout, trimmed; bytes that are not UTF-8 are replaced."""
-        return bytes(self._stdout[-TEXT_BYTES_MAX:]).decode("utf-8", "replace").strip()
+        """Stdout, trimmed; bytes that are not UTF-8 are replaced. Of too much the end, under a line that says so: whoever
+        takes it for the whole must be able to notice."""
+        whole = self.whole
+        if whole is not None:
+            return whole.decode("utf-8", "replace").strip()
+        end = bytes(self._stdout[-TEXT_BYTES_MAX:]).decode("utf-8", "replace").strip()
+        return f"[headrace: the first {self.stdout_bytes - TEXT_BYTES_MAX:,} bytes of stdout are left out]\n{end}"
 
     def last_words(self) -> str:
         """The last lines of stderr, or of stdout if stderr is empty."""
@@ -74,18 +79,20 @@ def read_result(mode: OutputMode, collected: OutputCollector, output_file: str) 
     """The attempt's output.
 
     A written ``$HEADRACE_OUTPUT`` file wins, JSON if it is JSON, else text. Otherwise, in mode ``auto``: all of stdout
-    if it is JSON; else its last line if that is a JSON object or array; else its text (the last 64 KiB). ``json``
-    insists on JSON, ``text`` never looks for it, ``none`` gives None. Raises :class:`AttemptError` of type
-    ``bad_output``, not retryable.
+    if it is JSON; else its last line if that is a JSON object or array; else its text (of more than 1 MiB the end, which
+    says so). ``json`` insists on JSON, ``text`` on the whole and never looks for JSON, ``none`` gives None. Raises
+    :class:`AttemptError` of type ``bad_output``, not retryable.
     """
     if mode == "none":
         return None
     written = _read_file(output_file)
     if written is not None:
         return _from_file(mode, written)
+    whole = collected.whole
+    if mode == "text" and whole is None:
+        raise _too_much(collected)
     if mode == "text":
         return collected.text
-    whole = collected.whole
     if whole is not None and whole.strip():
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             return msgspec.json.decode(whole)
@@ -96,10 +103,7 @@ def read_result(mode: OutputMode, collected: OutputCollector, output_file: str) 
             return msgspec.json.decode(last)
     if mode == "json":
         if whole is None:
-            raise _bad(
-                f"stdout is {collected.stdout_bytes:,} bytes, at most {STDOUT_BYTES_MAX:,} are read as JSON; "
-                "write large results to the file $HEADRACE_OUTPUT"
-            )
+            raise _too_much(collected)
         raise _bad(f"stdout is not JSON, and neither is its last line: {last[:200]!r}")
     return text or None
 
@@ -132,6 +136,13 @@ def _read_file(path: str) -> bytes | None:
     except OSError as error:
         raise _bad(f"the file $HEADRACE_OUTPUT cannot be read: {error}") from None
     return written if written.strip() else None
+
+
+def _too_much(collected: OutputCollector) -> AttemptError:
+    return _bad(
+        f"stdout is {collected.stdout_bytes:,} bytes, at most {STDOUT_BYTES_MAX:,} are taken as a result; "
+        "write large results to the file $HEADRACE_OUTPUT"
+    )
 
 
 def _bad(message: str) -> AttemptError:
