@@ -1,8 +1,9 @@
 """Wishes: which nodes want to be told of the end of a run that they do not have.
 
-A node that waits for such a run makes a wish and wakes the run's owner, which reads the wishes for its runs and from then
-on wakes those that wait: at the run's end, or at every change. Whoever claims a run reads the wishes for it, too, so a wish
-outlives the owners of its run and costs a parked run nothing. A run that nobody waits for has no row, and nobody asks.
+A node that waits for such a run makes a wish and wakes the run's owner, which reads the wishes for its runs and from
+then on wakes those that wait: at the run's end, or at every change. Whoever claims a run reads the wishes for it, too,
+so a wish outlives the owners of its run and costs a parked run nothing. A run that nobody waits for has no row, and
+nobody asks.
 
 A wish is a hint like the wake-up that it leads to, and need not survive power loss: who waits looks now and then, and
 wishes again. What is left over is found by whoever reads wishes (:attr:`Wish.ended`, :attr:`Wish.bell`) and forgotten.
@@ -19,8 +20,8 @@ from headrace.core.ids import NodeId, RunId
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """A node's wish. ``bell`` wakes the node; None if it lives no more. ``changes``: it wants to be told of every change of
-    the run, not of its end alone. ``ended``: the run has ended, or is gone: the wish is due, and to be forgotten."""
+    """A node's wish. ``bell`` wakes the node; None if it lives no more. ``changes``: it wants to be told of every change
+    of the run, not of its end alone. ``ended``: the run has ended, or is gone: the wish is due, and to be forgotten."""
 
     run_id: RunId
     node: NodeId

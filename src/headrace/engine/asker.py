@@ -1,13 +1,13 @@
 """Brings updates to runs that another node holds, and waits for their answers.
 
-The request goes through the inbox like every message. What the owner decides is read where it is recorded: an accepted
+The request goes through the inbox like every message; the owner is asked to tell of changes of the run
+(:mod:`headrace.engine.wisher`). What it decides is read where it is recorded: an accepted
 update is in the history, its answer too. A refused one leaves no trace but that its message is gone; why it was refused
 is found by asking the same code on the same history here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,12 @@ from headrace.engine.adopter import read_run
 if TYPE_CHECKING:
     from headrace.core import inputs as inp
     from headrace.engine.node import Node
+    from headrace.engine.wisher import Word
 
 LOOK_SECONDS_MIN = 0.01
 LOOK_SECONDS_MAX = 1.0
-"""How often the history is asked for an answer: at first at once, later as seldom as this."""
+"""How often the history is asked for an answer where the owner's word cannot come: at first at once, later as seldom as
+this."""
 
 OWNER_SECONDS = 1.0
 """How often to see whether the owner is still there."""
@@ -56,7 +58,11 @@ class Asker:
             return known
         if run.state is RunState.SUSPENDED:
             raise suspended(run)
-        accepted = known is not None
+        with node.wisher.waiting(run_id, changes=True) as word:
+            return await self._answer(run, given, word, accepted=known is not None)
+
+    async def _answer(self, run: CodeRun, given: inp.Update, word: Word, *, accepted: bool) -> Update | None:
+        node, run_id = self._node, RunId(run.run_id)
         message = None if accepted else await self._post(run_id, given)
         seen = run.seq
         pause = LOOK_SECONDS_MIN
@@ -84,7 +90,7 @@ class Asker:
                 row = await node.store.run(run_id)
                 if row is None or not row.live or row.owner == node.id:
                     return None
-            await asyncio.sleep(pause)
+            await word.next(pause)
             pause = LOOK_SECONDS_MIN if events else min(pause * 1.5, LOOK_SECONDS_MAX)
 
     async def _since(self, run_id: RunId, seen: int) -> list[ev.Event]:

@@ -1,5 +1,5 @@
-"""Wishes in SQLite, see contracts/wishes.py. Functions take the connection first; :func:`add` and :func:`forget` run inside
-a transaction of their caller."""
+"""Wishes in SQLite, see contracts/wishes.py. Functions take the connection first; :func:`add` and :func:`forget` run
+inside a transaction of their caller."""
 
 from __future__ import annotations
 
