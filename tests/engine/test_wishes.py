@@ -414,6 +414,7 @@ def test_a_watcher_of_a_parked_run_sees_its_changes_when_it_goes_on(
             node(tmp_path, "b", adopt=False) as waiting,
             node(tmp_path, "c", adopt=False) as last,
         ):
+            last._node.teller.look = lambda: None  # type: ignore[method-assign]
             run = await first.run(counting)
             await until(lambda: not first.runs_in_memory)
             seen: list[Any] = []
@@ -429,6 +430,63 @@ def test_a_watcher_of_a_parked_run_sees_its_changes_when_it_goes_on(
                 await until(lambda number=number: seen[-1] == str(number))
             await last.signal(run.id, "news", 4)
             await watching
+
+    play(test)
+
+
+def test_a_change_before_the_owner_hears_of_the_wish_is_told(
+    tmp_path: Path, staying: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "POLL_SECONDS_MIN", 0.0)
+
+    async def test() -> None:
+        async with node(tmp_path, "a") as owner, node(tmp_path, "b", adopt=False) as waiting:
+            hear, heard = owner._node.teller.look, asyncio.Event()
+            owner._node.teller.look = heard.set  # type: ignore[method-assign]
+            run = await owner.run(counting)
+            seen: list[Any] = []
+
+            async def watch() -> None:
+                async for view in (await waiting.get(run.id)).watch(interval_seconds=0.001):
+                    seen.append(view.details)
+
+            watching = asyncio.ensure_future(watch())
+            await heard.wait()
+            await promised(waiting, run.id)
+            (word,) = waiting._node.wisher._words[RunId(run.id)]
+            await until(lambda: not word._told.is_set())  # it has looked once more since it was promised word
+            await owner.signal(run.id, "news", 1)
+            hear()
+            await until(lambda: seen[-1] == "1")
+            await owner.signal(run.id, "news", 4)
+            await watching
+
+    play(test)
+
+
+def test_a_refusal_is_told_to_who_has_asked_from_elsewhere(tmp_path: Path, staying: None) -> None:
+    """It leaves no event, so nothing else would wake who asked."""
+
+    async def test() -> None:
+        async with node(tmp_path, "a") as owner, node(tmp_path, "b", adopt=False) as asking:
+            run = await owner.run(basket)
+            await owner.update(run.id, "add", "x")
+            read, may_read = owner._node.commander.apply_inbox, asyncio.Event()
+
+            async def hold(run_ids: Any) -> None:
+                await may_read.wait()
+                await read(run_ids)
+
+            owner._node.commander.apply_inbox = hold  # type: ignore[method-assign]
+            looks = calls(asking, "wish")
+            refused = asyncio.ensure_future(asking.update(run.id, "add", "x"))
+            await known(owner, run.id)
+            await promised(asking, run.id)
+            (word,) = asking._node.wisher._words[RunId(run.id)]
+            await until(lambda: len(looks) > 1 and not word._told.is_set())  # word that the wish is known has come
+            may_read.set()
+            with pytest.raises(UpdateRejected, match="there already"):
+                await refused
 
     play(test)
 
@@ -494,6 +552,24 @@ def test_lost_word_is_made_up_for_by_a_slow_look(
             waiting._node.waker._doorbell.stop()
             run = await owner.run(listener)
             result = asyncio.ensure_future((await waiting.get(run.id)).result())
+            await promised(waiting, run.id)
+            await owner.signal(run.id, "news", 7)
+            assert await result == 7
+
+    play(test)
+
+
+def test_word_is_promised_once_a_broker_is_there(tmp_path: Path, staying: None) -> None:
+    async def test() -> None:
+        async with node(tmp_path, "a") as owner, node(tmp_path, "b", adopt=False) as waiting:
+            waiting._node.waker.is_in_reach = lambda row: False  # type: ignore[method-assign]
+            run = await owner.run(listener)
+            result = asyncio.ensure_future((await waiting.get(run.id)).result())
+            await known(owner, run.id)
+            (word,) = waiting._node.wisher._words[RunId(run.id)]
+            assert not word.will_come
+            waiting._node.waker.is_in_reach = lambda row: True  # type: ignore[method-assign]
+            waiting._node.waker._heard(EVERYTHING)
             await promised(waiting, run.id)
             await owner.signal(run.id, "news", 7)
             assert await result == 7
@@ -577,6 +653,34 @@ def test_a_node_that_stops_takes_its_wishes_back_and_tells_its_callers(tmp_path:
             with pytest.raises(EngineStopped):
                 await result
             assert await wishes(owner, run.id) == []
+
+    play(test)
+
+
+def test_an_engine_that_drains_tells_its_callers_at_once(tmp_path: Path, staying: None) -> None:
+    begun = asyncio.Event()
+
+    @task
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @dag
+    def endless() -> None:
+        never()
+
+    async def test() -> None:
+        async with node(tmp_path, "a") as owner, node(tmp_path, "b", adopt=False, workflows=[endless]) as waiting:
+            run = await owner.run(listener)
+            await waiting.run(endless)
+            await begun.wait()
+            result = asyncio.ensure_future((await waiting.get(run.id)).result())
+            await promised(waiting, run.id)
+            closing = asyncio.ensure_future(waiting.close(drain_seconds=HOUR))
+            with pytest.raises(EngineStopped):
+                await result
+            await waiting.interrupt()
+            await closing
 
     play(test)
 
