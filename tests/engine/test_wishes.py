@@ -434,6 +434,39 @@ def test_a_watcher_of_a_parked_run_sees_its_changes_when_it_goes_on(
     play(test)
 
 
+def test_who_wishes_for_changes_while_another_wish_is_made_is_told_of_them(
+    tmp_path: Path, staying: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "POLL_SECONDS_MIN", 0.0)
+
+    async def test() -> None:
+        async with node(tmp_path, "a") as owner, node(tmp_path, "b", adopt=False) as waiting:
+            run = await owner.run(counting)
+            inner, words = waiting.store.wish, waiting._node.wisher._words
+            conditions = iter((lambda: len(words[RunId(run.id)]) == 2, lambda: run.id in owner._node.teller.known))
+
+            async def wish(*args: Any) -> Any:
+                found = await inner(*args) if len(words[RunId(run.id)]) == 1 else None
+                await until(next(conditions, lambda: True))
+                return found or await inner(*args)
+
+            waiting.store.wish = wish  # type: ignore[method-assign]
+            there = await waiting.get(run.id)
+            result = asyncio.ensure_future(there.result())
+            await until(lambda: words)
+
+            async def watch() -> None:
+                async for _ in there.watch(interval_seconds=0.001):
+                    pass
+
+            watching = asyncio.ensure_future(watch())
+            await until(lambda: owner.live(RunId(run.id)).is_watched_elsewhere)
+            await owner.signal(run.id, "news", 4)
+            await asyncio.gather(result, watching)
+
+    play(test)
+
+
 def test_a_change_before_the_owner_hears_of_the_wish_is_told(
     tmp_path: Path, staying: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic  # by its own name: where workflow code runs, time.monotonic is replaced
 from typing import TYPE_CHECKING
@@ -169,7 +169,7 @@ class Wisher:
         new = {run_id for run_id, one in found.items() if not one.ended and self._is_new(one, words[run_id])}
         if new or now - self._thorough_at >= self._look_seconds * ALMOST:
             self._thorough_at = now
-            await self._trust(found.values())
+            await self._trust(found.values(), words)
         for run_id, waiting in words.items():
             one = found.get(run_id)
             is_over = one is None or one.ended
@@ -181,8 +181,9 @@ class Wisher:
         """Whether whoever has the run may not know yet that it is waited for."""
         return self._owners.get(one.run_id, "") != one.owner or not all(word.will_come for word in waiting)
 
-    async def _trust(self, found: Collection[Wished]) -> None:
-        """See who will tell, and wake the owners: they are to read the wishes."""
+    async def _trust(self, found: Collection[Wished], words: Mapping[RunId, Sequence[Word]]) -> None:
+        """See who will tell, and wake the owners: they are to read the wishes. ``words``: those that the wishes were made
+        for; who has come since then is seen to by the next look."""
         node = self._node
         rows = {row.node: row for row in await node.store.nodes() if row.live}
         may_claim = [row for row in rows.values() if row.info.get("adopt")]
@@ -195,7 +196,7 @@ class Wisher:
             will_come = all(self._tells(row) for row in tellers)
             if owner is not None:
                 owners.add(owner.node)
-            for word in self._words.get(one.run_id, ()):
+            for word in words[one.run_id]:
                 word.will_come = will_come
                 if not will_come:
                     word.tell()
