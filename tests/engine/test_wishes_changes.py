@@ -1,5 +1,5 @@
-"""Whoever watches a run that another node has, or asks it for an update, is told of changes; and where no word can come, callers
-look for themselves. As in ``test_wishes.py``, polls are an hour away."""
+"""Whoever watches a run that another node has, or asks it for an update, is told of changes; and where no word can come,
+callers look for themselves. As in ``test_wishes.py``, polls are an hour away."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIN", "MAX"):
         monkeypatch.setattr(handle, f"POLL_SECONDS_{name}", HOUR)
         monkeypatch.setattr(asker, f"LOOK_SECONDS_{name}", HOUR)
-
-
-@pytest.fixture
-def parking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", 0.01)
 
 
 @pytest.fixture
