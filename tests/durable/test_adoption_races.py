@@ -403,7 +403,7 @@ def test_a_burst_of_messages_takes_a_run_up_once_and_tells_it_all_of_them(
     async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
         await start_code(node, gathers, 12, run_id=RUN)
         await parked(node, RUN)
-        monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
+        monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
         store.hold = lambda name, args: name == "history"
         burst = [asyncio.ensure_future(say(node, number)) for number in range(12)]
         await store.reached.wait()
@@ -421,7 +421,7 @@ def test_a_message_waits_for_the_adopter_that_is_loading_its_run(
     async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
         await start_code(node, gathers, 1, run_id=RUN)
         await parked(node, RUN)
-        monkeypatch.setattr(performer, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
+        monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
         woken(world, RUN)
         store.hold = lambda name, args: name == "history"
         round_of_adoption = asyncio.ensure_future(node.adopter.adopt_waiting())

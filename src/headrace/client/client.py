@@ -9,6 +9,7 @@ import asyncio
 import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -43,6 +44,7 @@ from headrace.engine.forker import ForkPoint, fork
 from headrace.engine.minting import new_run_id
 from headrace.engine.node import Node
 from headrace.engine.replayer import Replayed
+from headrace.engine.wisher import Word
 
 RUN_ID_LENGTH = 26
 
@@ -465,6 +467,10 @@ class Client:
     async def stored_row(self, run_id: RunId) -> RunRow | None:
         """The run's row."""
         return await self._node.store.run(run_id)
+
+    def waiting(self, run_id: RunId, *, changes: bool = False) -> AbstractContextManager[Word]:
+        """Hear of the end of a run, or of every change of it, wherever it is; see :class:`.engine.wisher.Wisher`."""
+        return self._node.wisher.waiting(run_id, changes=changes)
 
     def broken(self) -> BaseException | None:
         """Why the engine can no longer work, or None."""

@@ -14,6 +14,7 @@ from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.core.view import RunView
 from headrace.engine.live import LiveRun
+from headrace.engine.wisher import Word
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -28,13 +29,15 @@ else:
 
 POLL_SECONDS_MIN = 0.05
 POLL_SECONDS_MAX = 1.0
+"""How often a run of another process is looked at where that one's word cannot come: at first, and later."""
+
 WATCH_PAUSES = 9
 """A watcher rests this many times as long as its last look took."""
 
 
 class RunHandle(Generic[R]):
     """A run, with the type of its result as far as it is known. Works the same whether this process owns the run or
-    another does; only then the end is noticed by polling, unless somebody is told of it (:meth:`told_by`).
+    another does, which tells this one of the run's end (:mod:`headrace.engine.wisher`).
 
     All methods are safe to cancel; cancelling a wait does not cancel the run."""
 
@@ -115,7 +118,12 @@ class RunHandle(Generic[R]):
             await self._until_ended()
 
     async def _until_ended(self) -> None:
+        with contextlib.ExitStack() as waits:
+            await self._look_until_ended(waits)
+
+    async def _look_until_ended(self, waits: contextlib.ExitStack) -> None:
         delay = POLL_SECONDS_MIN
+        word: Word | None = None
         while True:
             live = self._live = self._client.live(self.id) or self._live
             if live is not None and not live.closed:
@@ -133,11 +141,13 @@ class RunHandle(Generic[R]):
                 raise NotFound(f"there is no run {self.id}", hint="headrace runs list")
             if row.state in FINAL_RUN_STATES:
                 return
-            if self._told is None:
-                await asyncio.sleep(delay)
-                delay = min(delay * 1.5, POLL_SECONDS_MAX)
-            else:
+            if self._told is not None:
                 await self._until_told(*self._told)
+                continue
+            if word is None:
+                word = waits.enter_context(self._client.waiting(self.id))
+            if not await word.next(delay):
+                delay = min(delay * 1.5, POLL_SECONDS_MAX)
 
     @staticmethod
     async def _until_told(event: asyncio.Event, look_seconds: float) -> None:
@@ -172,6 +182,12 @@ class RunHandle(Generic[R]):
         The interval grows with the cost of a look: watching takes a tenth of the time at most, however large the run.
         While the engine drains, watching goes on; when it has stopped before the run had ended, the run is shown as it
         was left, and :class:`EngineStopped` is raised."""
+        with contextlib.ExitStack() as waits:
+            async for view in self._views(interval_seconds, waits):
+                yield view
+
+    async def _views(self, interval_seconds: float, waits: contextlib.ExitStack) -> AsyncIterator[RunView]:
+        word: Word | None = None
         while True:
             begun = time.monotonic()
             live = self._live = self._client.live(self.id) or self._live
@@ -189,7 +205,13 @@ class RunHandle(Generic[R]):
                 raise broken
             if live is None or live.closed:
                 self._let_go(live)
-                await asyncio.sleep(max(interval_seconds, POLL_SECONDS_MIN, WATCH_PAUSES * cost))
+                rest = max(interval_seconds, POLL_SECONDS_MIN, WATCH_PAUSES * cost)
+                if word is None:
+                    word = waits.enter_context(self._client.waiting(self.id, changes=True))
+                loop = asyncio.get_running_loop()
+                looked_at = loop.time()
+                await word.next(rest)
+                await asyncio.sleep(looked_at + rest - loop.time())
                 continue
             changed = asyncio.Event()
             live.watchers.add(changed)

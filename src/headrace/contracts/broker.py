@@ -7,8 +7,8 @@ a task of their own: nothing that is decided or recorded waits for a broker. In 
 transaction would make its commit three to nine times slower.
 
 Topics are short texts of letters, digits, ``-``, ``_``, ``%`` and ``.``: :func:`node_topic` (one node's inbox),
-:func:`queue_topic` (the nodes that serve a queue), :data:`UNOWNED` and
-:data:`LEADER_WANTED` (the nodes that take runs over and may lead).
+:func:`queue_topic` (the nodes that serve a queue), :func:`wish_topic` and :func:`news_topic` (one node that has runs,
+and one that waits for some), :data:`UNOWNED` and :data:`LEADER_WANTED` (the nodes that take runs over and may lead).
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def node_topic(node: str) -> str:
 def queue_topic(queue: str) -> str:
     """The topic of those who serve a queue: something in it is ready."""
     return _topic("queue", queue)
+
+
+def wish_topic(node: str) -> str:
+    """The topic of a node that has a run: somebody waits for it."""
+    return _topic("wish", node)
+
+
+def news_topic(node: str) -> str:
+    """The topic of a node that waits for runs of others: one of them has ended, or changed."""
+    return _topic("news", node)
 
 
 def _topic(kind: str, name: str) -> str:

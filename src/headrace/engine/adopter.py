@@ -149,6 +149,8 @@ class Adopter:
             await node.store.release(node.id, epoch, again)
             again = await node.store.claim(node.id, epoch, len(again), again)
             claimed = [run_id for run_id in claimed if run_id not in leaving or run_id in again]
+        if claimed:
+            await node.teller.claimed(claimed)
         return claimed
 
     async def _release(self) -> None:
@@ -219,6 +221,7 @@ class Adopter:
         live.careful = True
         live.inert = binding is None
         node.live[run_id] = live
+        node.teller.watch(live)
         node.commander.apply_arrivals(live, arrivals)
         return live
 

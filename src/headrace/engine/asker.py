@@ -1,6 +1,7 @@
 """Brings updates to runs that another node holds, and waits for their answers.
 
-The request goes through the inbox like every message. What the owner decides is read where it is recorded: an accepted
+The request goes through the inbox like every message. If the answer takes a while, the owner is asked to tell of changes
+of the run (:mod:`headrace.engine.wisher`). What it decides is read where it is recorded: an accepted
 update is in the history, its answer too. A refused one leaves no trace but that its message is gone; why it was refused
 is found by asking the same code on the same history here.
 """
@@ -8,6 +9,7 @@ is found by asking the same code on the same history here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -26,10 +28,16 @@ from headrace.engine.adopter import read_run
 if TYPE_CHECKING:
     from headrace.core import inputs as inp
     from headrace.engine.node import Node
+    from headrace.engine.wisher import Word
 
 LOOK_SECONDS_MIN = 0.01
 LOOK_SECONDS_MAX = 1.0
-"""How often the history is asked for an answer: at first at once, later as seldom as this."""
+"""How often the history is asked for an answer: at first at once; later, where the owner's word cannot come, as seldom as
+this."""
+
+WISH_SECONDS = 0.1
+"""The pause between two looks from which on the owner's word is waited for instead. Most updates are answered sooner, and
+a wish costs more than the looks that it spares them."""
 
 OWNER_SECONDS = 1.0
 """How often to see whether the owner is still there."""
@@ -56,9 +64,16 @@ class Asker:
             return known
         if run.state is RunState.SUSPENDED:
             raise suspended(run)
-        accepted = known is not None
+        with contextlib.ExitStack() as waits:
+            return await self._answer(run, given, waits, accepted=known is not None)
+
+    async def _answer(
+        self, run: CodeRun, given: inp.Update, waits: contextlib.ExitStack, *, accepted: bool
+    ) -> Update | None:
+        node, run_id = self._node, RunId(run.run_id)
         message = None if accepted else await self._post(run_id, given)
         seen = run.seq
+        word: Word | None = None
         pause = LOOK_SECONDS_MIN
         looked_at = time.monotonic()
         while True:
@@ -84,7 +99,9 @@ class Asker:
                 row = await node.store.run(run_id)
                 if row is None or not row.live or row.owner == node.id:
                     return None
-            await asyncio.sleep(pause)
+            if word is None and pause >= WISH_SECONDS:
+                word = waits.enter_context(node.wisher.waiting(run_id, changes=True))
+            await (asyncio.sleep(pause) if word is None else word.next(pause))
             pause = LOOK_SECONDS_MIN if events else min(pause * 1.5, LOOK_SECONDS_MAX)
 
     async def _since(self, run_id: RunId, seen: int) -> list[ev.Event]:

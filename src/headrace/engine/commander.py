@@ -132,13 +132,18 @@ class Commander:
                 # A refused update is told to who asked; nobody hears of the others.
                 level = logging.INFO if isinstance(error, UpdateRejected) else logging.WARNING
                 logger.log(level, "a command was refused", extra={"run_id": row.run_id, "error": error.message})
-                node.journal.append([], lambda _error, row=row: self._applied.add(row.id), inbox_id=row.id)
+                node.journal.append([], lambda _error, row=row, live=live: self._refused(row, live), inbox_id=row.id)
                 if isinstance(live.run, CodeRun) and live.run.spoiled:
                     await node.adopter.refresh(live)
             except HeadraceError as error:
                 # A large message that cannot be read waits for the artifacts to be mended.
                 self._applying.discard(row.id)
                 logger.warning("a message cannot be read", extra={"run_id": row.run_id, "error": error.message})
+
+    def _refused(self, row: InboxRow, live: LiveRun) -> None:
+        """The message is gone, which is how somebody who asked from another node sees that it was refused."""
+        self._applied.add(row.id)
+        live.notify()
 
     async def arrivals(self, run: Run) -> list[Arrival]:
         """What became of attempts elsewhere, of a run that is being taken over."""

@@ -205,6 +205,8 @@ class Decider:
         if live.tickets:
             node.planner.retract(live)
         live.close()
+        if node.teller.known:
+            node.teller.ended(live.run_id)
         if live.run.parent is not None:
             node.performer.tell_parent(live)
 

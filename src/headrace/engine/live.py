@@ -46,6 +46,7 @@ class LiveRun:
         "done",
         "error",
         "inert",
+        "is_watched_elsewhere",
         "listed_at",
         "map_gates",
         "parked",
@@ -96,6 +97,8 @@ class LiveRun:
         self.rested_at = 0
         """The number of the newest event when the run was last looked at by whoever parks."""
         self.watchers: set[asyncio.Event] = set()
+        self.is_watched_elsewhere = False
+        """Other nodes are told of its changes."""
 
     @property
     def lost(self) -> bool:

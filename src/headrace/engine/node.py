@@ -57,9 +57,11 @@ from headrace.engine.planner import Planner
 from headrace.engine.puller import Puller
 from headrace.engine.pulling import StoreSource
 from headrace.engine.starter import Starter
+from headrace.engine.teller import Teller
 from headrace.engine.updater import Updater
 from headrace.engine.waker import Waker
 from headrace.engine.watchdog import Watchdog
+from headrace.engine.wisher import WISHES_INFO, Wisher
 
 logger = logging.getLogger("headrace.node")
 
@@ -113,6 +115,8 @@ class Node:
         self.updater = Updater(self)
         self.parker = Parker(self)
         self.awaited = Awaited()
+        self.teller = Teller(self)
+        self.wisher = Wisher(self)
         self.holding = Holding(self.locks, self.options.lease_seconds)
         self.leader = Leader(
             self.holding,
@@ -154,6 +158,8 @@ class Node:
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
         self.spawn(self.dispatcher.lookout.serve(), "headrace-dispatcher")
+        self.spawn(self.teller.serve(), "headrace-teller")
+        self.spawn(self.wisher.serve(), "headrace-wisher")
         if self.options.adopt:
             await self.watchdog.try_look()
             await self.adopter.adopt_waiting()
@@ -228,6 +234,7 @@ class Node:
             "version": 1,
             "broker": self.waker.broker.url,
             "adopt": options.adopt,
+            WISHES_INFO: True,
             **describe(options.queues, options.labels, options.slots, pulls=pulls),
         }
         if options.database_clock:
@@ -264,6 +271,7 @@ class Node:
             return
         self.stopping = True
         self._joined.set()
+        self.wisher.give_up()
         self.planner.gatekeeper.open = False
         await self._resign()
         if self.puller is not None:
@@ -288,6 +296,7 @@ class Node:
         given_up = list(self.live.values())
         for live in given_up:
             self.drop(live, EngineStopped("the engine stopped before the run had ended; it can be resumed"))
+        await self.wisher.close()
         with contextlib.suppress(HeadraceError):
             await self.store.leave(self.id, self.epoch)
             if given_up:
@@ -351,6 +360,7 @@ class Node:
         if self._keeper is not None:
             self._keeper.let_go()
         self.waker.fall_silent()
+        self.wisher.give_up()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run a duty in the background; its errors are logged, never lost."""
@@ -389,6 +399,7 @@ class Node:
         self.planner.gatekeeper.open = False
         for live in list(self.live.values()):
             self.drop(live, error)
+        self.wisher.give_up()
 
     def _fence(self, error: HeadraceError) -> None:
         """Another node may own our runs by now: stop everything at once, record nothing, then join anew."""
@@ -422,6 +433,7 @@ class Node:
                 delay = min(delay * 2, BACK_SECONDS)
         self._rejoining = False
         self._joined.set()
+        self.wisher.look(thorough=True)  # others may have forgotten the wishes of a node that was lost
         if self.options.adopt:
             await self.watchdog.try_look()
             await self.adopter.adopt_waiting()
@@ -449,6 +461,7 @@ class Node:
             return
         live.close(error)
         self.live.pop(live.run_id, None)
+        self.teller.forget(live.run_id)
         self.updater.forget(live, error or EngineStopped("the engine let go of the run before the update was answered"))
         for ticket in live.tickets:
             ticket.stopping = True

@@ -130,6 +130,7 @@ class Parker:
             wake_at = min(wake_at, node.now() + node.options.child_check_seconds)
         update = live.update(release=True, wake_at=wake_at)
         node.live.pop(live.run_id, None)
+        node.teller.forget(live.run_id)
         live.parked = True
         for timer in live.timers.values():  # a process that dies before the commit leaves none behind
             timer.cancel()

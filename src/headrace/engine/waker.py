@@ -11,12 +11,23 @@ import logging
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from headrace.contracts.broker import EVERYTHING, LEADER_WANTED, UNOWNED, Broker, NoBroker, node_topic, queue_topic
+from headrace.contracts.broker import (
+    EVERYTHING,
+    LEADER_WANTED,
+    UNOWNED,
+    Broker,
+    NoBroker,
+    news_topic,
+    node_topic,
+    queue_topic,
+    wish_topic,
+)
 from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import HeadraceError
 from headrace.engine.doorbell import Doorbell, bell_of, here, ring
 
 if TYPE_CHECKING:
+    from headrace.contracts.store import NodeRow
     from headrace.engine.node import Node
 
 logger = logging.getLogger("headrace.waker")
@@ -35,6 +46,7 @@ class Waker:
         self.broker: Broker = broker or NoBroker()
         self._doorbell = Doorbell(self._heard)
         self._topic = node_topic(node.id)
+        self._wish_topic, self._news_topic = wish_topic(node.id), news_topic(node.id)
         self._queues: dict[str, str] = {}
         self.on_queue: Callable[[str | None], None] = lambda _: None
         self._remote_queues: dict[str, str] = {}
@@ -83,7 +95,8 @@ class Waker:
 
     def _subscribe(self) -> None:
         unowned = [UNOWNED, LEADER_WANTED] if self._node.options.adopt else []
-        self.broker.subscribe({self._topic: None, **dict.fromkeys(unowned), **self._queues, **self._remote_queues})
+        mine = [self._topic, self._wish_topic, self._news_topic]
+        self.broker.subscribe({**dict.fromkeys([*mine, *unowned]), **self._queues, **self._remote_queues})
 
     # ---- hearing -----------------------------------------------------------------------------------------------------
 
@@ -91,6 +104,10 @@ class Waker:
         node = self._node
         if topic in ("", self._topic):
             node.rung()
+        elif topic == self._wish_topic:
+            node.teller.look()
+        elif topic == self._news_topic:
+            node.wisher.look()
         elif topic == UNOWNED:
             node.adopter.wake()
         elif topic == LEADER_WANTED:
@@ -99,6 +116,8 @@ class Waker:
             node.rung()
             node.adopter.wake()
             node.watchdog.wake()
+            node.teller.look()
+            node.wisher.look(thorough=True)
             self.on_queue(None)
             self.on_remote(None)
         if topic in self._queues:
@@ -115,6 +134,22 @@ class Waker:
             ring(given)
         elif given.topic:
             self.broker.publish(given.topic)
+
+    def ring_about(self, bell: str, topic: str) -> None:
+        """Wake the node with this bell for something else than its inbox: one of its own topics. A version that does not
+        know the topic takes no notice. Never waits."""
+        if bell == self.bell:
+            self._heard(topic)
+            return
+        given = bell_of(bell)
+        if given.near:
+            ring(given, topic)
+        else:
+            self.broker.publish(topic)
+
+    def is_in_reach(self, row: NodeRow) -> bool:
+        """Whether that node and this one can wake each other, as far as can be known."""
+        return bell_of(row.bell).near or (bool(row.info.get("broker")) and self.broker.health().state == "up")
 
     def queue_ready(self, queue: str) -> None:
         """Something in a queue waits for somebody to claim it. Never waits."""

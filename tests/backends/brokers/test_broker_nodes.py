@@ -19,6 +19,7 @@ from postgres_rig import PostgresHarness
 from postgres_server import PostgresServer
 
 from headrace import Headrace
+from headrace.client import handle
 from headrace.engine import doorbell, parker, waker
 
 PROGRAM = Path(__file__).with_name("broker_node.py")
@@ -123,6 +124,27 @@ def play(test: Any) -> None:
 async def until_up(headrace: Headrace) -> None:
     while headrace.broker_health.state != "up":
         await asyncio.sleep(0.02)
+
+
+def test_who_waits_is_told_of_the_end(
+    owner: Owner, store_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the owner in another process, which is woken to read the wish."""
+    for name in ("POLL_SECONDS_MIN", "POLL_SECONDS_MAX"):
+        monkeypatch.setattr(handle, name, HOUR_SECONDS)
+
+    async def test() -> None:
+        run_id = await asyncio.to_thread(owner.run_id)
+        async with engine(store_url, broker_url, tmp_path / "other", adopt=False) as headrace:
+            await until_up(headrace)
+            result = asyncio.ensure_future((await headrace.get(run_id)).result())
+            while not any(word.will_come for words in headrace._node.wisher._words.values() for word in words):
+                await asyncio.sleep(0.02)
+            await headrace.signal(run_id, "news", "more")
+            await headrace.signal(run_id, "news", "end")
+            assert await result == 2
+
+    play(test())
 
 
 def test_a_signal_wakes_the_owner(owner: Owner, store_url: str, broker_url: str, tmp_path: Path) -> None:

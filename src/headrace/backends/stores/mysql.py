@@ -18,6 +18,7 @@ import msgspec
 
 from headrace.backends.stores import mysql_catalog as catalog
 from headrace.backends.stores import mysql_ready as ready
+from headrace.backends.stores import mysql_wishes
 from headrace.backends.stores.mysql_connections import Connection, Connections, pool_of
 from headrace.backends.stores.mysql_history import SELECT_WORKFLOW, commit, workflow_row
 from headrace.backends.stores.mysql_renewal import Renewal
@@ -28,6 +29,7 @@ from headrace.backends.stores.mysql_url import place_of_url
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
+from headrace.contracts.wishes import Wish, Wished
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 
@@ -298,6 +300,30 @@ class MysqlStore:
     async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
         """See the contract."""
         return [RunId(row[0].decode()) for row in await self._rows(catalog.SELECT_WAITING_RUNS, max(limit, 0))]
+
+    # ---- wishes --------------------------------------------------------------------------------------------------
+
+    async def wish(self, node: NodeId, run_ids: Sequence[RunId], changes: Sequence[RunId] = ()) -> list[Wished]:
+        """See the contract."""
+        if not run_ids:
+            return []
+        add = mysql_wishes.add_statement(node, run_ids, changes)
+        await self._call(lambda db: db.run(add), repeatable=True)
+        seen = mysql_wishes.seen_statement(run_ids)
+        rows = await self._call(lambda db: db.rows(seen), repeatable=True)
+        return [mysql_wishes.wished_of(row) for row in rows]
+
+    async def wishes(self, node: NodeId, run_ids: Sequence[RunId] | None = None) -> list[Wish]:
+        """See the contract."""
+        statement = mysql_wishes.select_statement(node, run_ids)
+        rows = await self._call(lambda db: db.rows(statement), repeatable=True)
+        return [mysql_wishes.wish_of(row) for row in rows]
+
+    async def forget_wishes(self, wishes: Sequence[tuple[RunId, NodeId]]) -> None:
+        """See the contract."""
+        if wishes:
+            statement = mysql_wishes.forget_statement(sorted(set(wishes)))
+            await self._call(lambda db: db.run(statement), repeatable=True)
 
     # ---- attempts on offer ---------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import msgspec
 
 from headrace.backends.stores import postgres_catalog as catalog
 from headrace.backends.stores import postgres_ready as ready
+from headrace.backends.stores import postgres_wishes
 from headrace.backends.stores.postgres_connections import Connection, Connections, pool_of
 from headrace.backends.stores.postgres_history import (
     FLUSH_ARGUMENTS,
@@ -40,6 +41,7 @@ from headrace.contracts.broker import Broker
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
+from headrace.contracts.wishes import Wish, Wished
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 
@@ -324,6 +326,23 @@ class PostgresStore:
     async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
         """See the contract."""
         return [RunId(row[0]) for row in await self._rows(catalog.SELECT_WAITING_RUNS, max(limit, 0))]
+
+    # ---- wishes --------------------------------------------------------------------------------------------------
+
+    async def wish(self, node: NodeId, run_ids: Sequence[RunId], changes: Sequence[RunId] = ()) -> list[Wished]:
+        """See the contract."""
+        await self._rows(postgres_wishes.ADD, node, list(run_ids), list(changes))
+        return [postgres_wishes.wished_of(row) for row in await self._rows(postgres_wishes.SEEN, list(run_ids))]
+
+    async def wishes(self, node: NodeId, run_ids: Sequence[RunId] | None = None) -> list[Wish]:
+        """See the contract."""
+        text, whose = (postgres_wishes.OF_OWNER, node) if run_ids is None else (postgres_wishes.OF_RUNS, list(run_ids))
+        return [postgres_wishes.wish_of(row) for row in await self._rows(text, whose)]
+
+    async def forget_wishes(self, wishes: Sequence[tuple[RunId, NodeId]]) -> None:
+        """See the contract."""
+        once = sorted(set(wishes))
+        await self._rows(postgres_wishes.FORGET, [run_id for run_id, _ in once], [node for _, node in once])
 
     # ---- attempts on offer ---------------------------------------------------------------------------------------
 

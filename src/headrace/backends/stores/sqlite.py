@@ -32,6 +32,7 @@ from headrace.backends.stores import (
     sqlite_leases,
     sqlite_named_locks,
     sqlite_ready,
+    sqlite_wishes,
 )
 from headrace.backends.stores.sqlite_connection import (
     BUSY_SECONDS,
@@ -52,6 +53,7 @@ from headrace.backends.stores.sqlite_transact import Transaction
 from headrace.contracts.locks import STORE, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import Beat, Claim, Offer, QueueRow, Result, Standing
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
+from headrace.contracts.wishes import Wish, Wished
 from headrace.core.errors import StoreError
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 
@@ -400,6 +402,24 @@ class SqliteStore:
     async def waiting_runs(self, limit: int = 1000) -> list[RunId]:
         """See the contract."""
         return await self._read(sqlite_inbox.waiting_runs, limit)
+
+    # ---- wishes --------------------------------------------------------------------------------------------------
+
+    async def wish(self, node: NodeId, run_ids: Sequence[RunId], changes: Sequence[RunId] = ()) -> list[Wished]:
+        """See the contract. Looks first: who waits asks again and again, and writers take turns."""
+        found, missing = await self._read(sqlite_wishes.seen, node, run_ids, changes)
+        if missing:
+            await self._write(sqlite_wishes.add, node, run_ids, changes)
+            found, _ = await self._read(sqlite_wishes.seen, node, run_ids, changes)
+        return found
+
+    async def wishes(self, node: NodeId, run_ids: Sequence[RunId] | None = None) -> list[Wish]:
+        """See the contract."""
+        return await self._read(lambda db: sqlite_wishes.wishes(db, node, run_ids, self._clock()))
+
+    async def forget_wishes(self, wishes: Sequence[tuple[RunId, NodeId]]) -> None:
+        """See the contract."""
+        await self._write(sqlite_wishes.forget, wishes)
 
     # ---- attempts on offer ---------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from headrace.testing.store_conformance.leases import LeasesConformance
 from headrace.testing.store_conformance.ready import ReadyConformance
 from headrace.testing.store_conformance.stage import Node, Stage, StoreHarness, scenario
 from headrace.testing.store_conformance.transactions import TransactionsConformance
+from headrace.testing.store_conformance.wishes import WishesConformance
 
 
 class StoreConformance(
@@ -29,12 +30,13 @@ class StoreConformance(
     LeasesConformance,
     KeysConformance,
     InboxConformance,
+    WishesConformance,
     ReadyConformance,
     CatalogConformance,
     FiltersConformance,
     TransactionsConformance,
 ):
-    """All six contracts, and what a store may offer besides."""
+    """All contracts of a store, and what a store may offer besides."""
 
 
 __all__ = [
@@ -50,5 +52,6 @@ __all__ = [
     "StoreConformance",
     "StoreHarness",
     "TransactionsConformance",
+    "WishesConformance",
     "scenario",
 ]
