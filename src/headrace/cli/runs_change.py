@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from headrace.contracts.store import RunRow
     from headrace.core.ids import RunId
 
+    Command = Callable[[Headrace, RunId], Awaitable[RunHandle]]
+
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept in the run's history.")]
 
 
@@ -46,9 +48,7 @@ def pause(
     return command(session, run_id, lambda headrace, full: headrace.pause(full, reason), output)
 
 
-def command(
-    session: Session, given: str, command: Callable[[Headrace, RunId], Awaitable[RunHandle]], form: Format
-) -> int:
+def command(session: Session, given: str, command: Command, form: Format) -> int:
     """Give a command, through an engine that starts no tasks, and print the run's row as it is left."""
     from headrace.cli.documents import WAITING, is_interrupted, row_document, shown_state
     from headrace.cli.engine import engine, full_id, reader
@@ -78,6 +78,16 @@ def command(
     return ExitCode.SUCCEEDED
 
 
+def carry_on(session: Session, given: str, command: Command, form: Format, *, no_wait: bool) -> int:
+    """Give a command after which a run goes on, or another one in its place, and carry that out."""
+    from headrace.cli.engine import full_id
+
+    async def start(headrace: Headrace) -> RunHandle:
+        return await command(headrace, await full_id(headrace, given))
+
+    return carry_out(session, start, form, no_wait=no_wait, must_exist=True)
+
+
 def resume(
     run_id: Annotated[
         str | None, typer.Argument(metavar="[RUN]", help="The run's id, its first characters, or -.")
@@ -100,12 +110,7 @@ def resume(
 
         with stdout_kept_for_data():
             return run(resume_all(session, output))
-    from headrace.cli.engine import full_id
-
-    async def start(headrace: Headrace) -> RunHandle:
-        return await headrace.resume(await full_id(headrace, run_id or ""))
-
-    return carry_out(session, start, output, no_wait=no_wait, must_exist=True)
+    return carry_on(session, run_id or "", lambda headrace, full: headrace.resume(full), output, no_wait=no_wait)
 
 
 def retry(
@@ -124,12 +129,10 @@ def retry(
 ) -> int:
     """Run again what failed or was cancelled, and wait for the run's end. What succeeded is kept."""
     session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
-    from headrace.cli.engine import full_id
-
-    async def start(headrace: Headrace) -> RunHandle:
-        return await headrace.retry(await full_id(headrace, run_id), tuple(task or ()), reason)
-
-    return carry_out(session, start, output, no_wait=no_wait, must_exist=True)
+    tasks = tuple(task or ())
+    return carry_on(
+        session, run_id, lambda headrace, full: headrace.retry(full, tasks, reason), output, no_wait=no_wait
+    )
 
 
 def delete(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,13 +12,13 @@ from headrace.cli import options
 from headrace.cli.exits import ExitCode
 from headrace.cli.options import pairs, session_of
 from headrace.cli.output import Format, stdout_kept_for_data, write, write_document
-from headrace.cli.run import carry_out
-from headrace.cli.runs_change import Reason, command
+from headrace.cli.runs_change import Reason, carry_on, command
 
 if TYPE_CHECKING:
     from headrace.assembly import Headrace
     from headrace.client.handle import RunHandle
     from headrace.core.events import Event
+    from headrace.core.ids import RunId
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As the workflow's code calls it.")]
 Arguments = Annotated[
@@ -252,18 +253,11 @@ def reset(
     `headrace runs history RUN` shows the events."""
     session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
     _check_point(to_event, to_task)
-    from headrace.cli.engine import full_id
 
-    async def start(headrace: Headrace) -> RunHandle:
-        return await headrace.reset(
-            await full_id(headrace, run_id),
-            to_event=to_event,
-            to_task=to_task,
-            reapply_signals=reapply_signals,
-            reason=reason,
-        )
+    def start(headrace: Headrace, full: RunId) -> Awaitable[RunHandle]:
+        return headrace.reset(full, to_event=to_event, to_task=to_task, reapply_signals=reapply_signals, reason=reason)
 
-    return carry_out(session, start, output, no_wait=no_wait, must_exist=True)
+    return carry_on(session, run_id, start, output, no_wait=no_wait)
 
 
 def fork(
@@ -282,15 +276,8 @@ def fork(
     """Like `runs reset`, but the old run is left alone; the new one goes its own way, without the old one's key."""
     session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
     _check_point(to_event, to_task)
-    from headrace.cli.engine import full_id
 
-    async def start(headrace: Headrace) -> RunHandle:
-        return await headrace.fork(
-            await full_id(headrace, run_id),
-            to_event=to_event,
-            to_task=to_task,
-            reapply_signals=reapply_signals,
-            reason=reason,
-        )
+    def start(headrace: Headrace, full: RunId) -> Awaitable[RunHandle]:
+        return headrace.fork(full, to_event=to_event, to_task=to_task, reapply_signals=reapply_signals, reason=reason)
 
-    return carry_out(session, start, output, no_wait=no_wait, must_exist=True)
+    return carry_on(session, run_id, start, output, no_wait=no_wait)

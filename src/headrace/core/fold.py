@@ -179,6 +179,12 @@ def fold_success(run: GraphRun, unit: Unit, event: ev.TaskSucceeded) -> None:
 def _on_attempt_failed(run: GraphRun, event: ev.AttemptFailed) -> None:
     unit = _of(run, event.task, event.item)
     _enter(run, unit, event)
+    await_retry(unit, event)
+    run.fresh.append(unit)
+
+
+def await_retry(unit: Unit, event: ev.AttemptFailed) -> None:
+    """What a unit keeps of an attempt that failed and is followed by another."""
     unit.attempt = event.attempt
     unit.starts = 0
     unit.external = unit.away = False
@@ -187,7 +193,6 @@ def _on_attempt_failed(run: GraphRun, event: ev.AttemptFailed) -> None:
     unit.failure = event.failure
     unit.started_at = event.started_at
     unit.retry_at = event.retry_at
-    run.fresh.append(unit)
 
 
 def _on_task_failed(run: GraphRun, event: ev.TaskFailed) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from headrace.core import events as ev
 from headrace.core.errors import InvalidCommand, TaskFailed
+from headrace.core.fold import await_retry
 from headrace.core.run import TaskUnit
 from headrace.core.spec import TaskSpec
 from headrace.core.states import FINAL_RUN_STATES, FINAL_TASK_STATES, RunState, TaskState
@@ -276,14 +277,7 @@ def _attempt_failed(run: CodeRun, event: ev.AttemptFailed) -> None:
     unit = _unit_of(run, event)
     if unit is not None:
         unit.state = TaskState.RETRYING
-        unit.attempt = event.attempt
-        unit.starts = 0
-        unit.external = unit.away = False
-        if event.details is not None:
-            unit.details = event.details
-        unit.failure = event.failure
-        unit.started_at = event.started_at
-        unit.retry_at = event.retry_at
+        await_retry(unit, event)
         run.fresh.append(unit)
 
 

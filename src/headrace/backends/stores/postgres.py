@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +19,9 @@ import msgspec
 from headrace.backends.stores import postgres_catalog as catalog
 from headrace.backends.stores import postgres_ready as ready
 from headrace.backends.stores import postgres_wishes
-from headrace.backends.stores.postgres_connections import Connection, Connections, pool_of
+from headrace.backends.stores.database_claims import Claims
+from headrace.backends.stores.database_opened import OTHER_CONNECTIONS, Opened
+from headrace.backends.stores.postgres_connections import Connection, pool_of
 from headrace.backends.stores.postgres_history import (
     FLUSH_ARGUMENTS,
     FLUSH_MORE_ARGUMENTS,
@@ -47,44 +48,6 @@ from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 
 T = TypeVar("T")
 
-OTHER_CONNECTIONS = 3
-"""Beside the one for flushes and the one for the lease."""
-
-
-class _Opened:
-    """What exists only while the store is open."""
-
-    def __init__(self, writer: Connections, others: Connections, renewal: Renewal) -> None:
-        self.writer = writer
-        self.others = others
-        self.renewal = renewal
-        self._tasks: Connections | None = None
-        self._turn = asyncio.Lock()
-
-    async def tasks(self) -> Connections:
-        """The connection of database tasks, which users' statements may leave in any state: from the first of them on it
-        is one of the others."""
-        async with self._turn:
-            if self._tasks is None:
-                self._tasks = await self.others.split_off()
-            return self._tasks
-
-    async def close(self) -> None:
-        """Close everything."""
-        for connections in (self.writer, self.others, self._tasks):
-            if connections is not None:
-                await connections.close()
-        await asyncio.to_thread(self.renewal.close)
-
-
-class _Claims:
-    """The claims of one node under one epoch: their numbers, and the last whose outcome is known. See ``claim_1``."""
-
-    def __init__(self) -> None:
-        self.turn = asyncio.Lock()
-        self.last = 0
-        self.known = 0
-
 
 class PostgresStore:
     """The store contract over a schema of a PostgreSQL database; see :class:`headrace.contracts.store.Store`.
@@ -97,8 +60,8 @@ class PostgresStore:
         self._place = place_of_url(url)
         self.url = self._place.shown
         self._schema = self._place.schema
-        self._opened: _Opened | None = None
-        self._claims: dict[tuple[NodeId, Epoch], _Claims] = {}
+        self._opened: Opened[Connection, Renewal] | None = None
+        self._claims: dict[tuple[NodeId, Epoch], Claims] = {}
         self._flush = call_text(self._schema, "flush_1", FLUSH_ARGUMENTS)
         self._flush_more = call_text(self._schema, "flush_more_1", FLUSH_MORE_ARGUMENTS)
 
@@ -114,7 +77,7 @@ class PostgresStore:
         except BaseException:
             await writer.close()
             raise
-        self._opened = _Opened(writer, pool_of(self._place, OTHER_CONNECTIONS), Renewal(self._place))
+        self._opened = Opened(writer, pool_of(self._place, OTHER_CONNECTIONS), Renewal(self._place))
 
     async def close(self) -> None:
         """See the contract. Waits shortly for the calls under way."""
@@ -128,7 +91,7 @@ class PostgresStore:
 
         return postgres_broker(self._place)
 
-    def _ready(self) -> _Opened:
+    def _ready(self) -> Opened[Connection, Renewal]:
         if self._opened is None:
             raise StoreError(
                 f"the store {self.url} is not open", hint="call open() first; a closed store may be opened again"
@@ -233,7 +196,7 @@ class PostgresStore:
         self, node: NodeId, epoch: Epoch, limit: int, run_ids: Sequence[RunId] | None = None
     ) -> list[RunId]:
         """See the contract. What a claim took whose answer never came is given up by the next one."""
-        claims = self._claims.setdefault((node, epoch), _Claims())
+        claims = self._claims.setdefault((node, epoch), Claims())
         async with claims.turn:  # the next claim must know what became of this one
             claims.last += 1
             number = claims.last
