@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, RunCancelled, RunFailed
+from headrace.config.keys import settings_of
 from headrace.core import events as ev
 from headrace.core.ids import RunId
 from headrace.engine.routes import OFFERS_MIN
+from headrace.service import files
 
 import far_tasks as tasks  # isort: skip
 from queue_rig import cluster, history, play, until  # isort: skip
@@ -375,5 +377,44 @@ def test_a_worker_without_the_code_says_so(tmp_path: Path) -> None:
             run = await owner.run(local)
             with pytest.raises(RunFailed, match="unfit: worker cannot run the task"):
                 await run.result()
+
+    play(test)
+
+
+def test_what_shell_tasks_inherit_changes_for_the_attempts_of_others_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAUCE", "pesto")
+    file = tmp_path / "sauces.yaml"
+    file.write_text("name: sauces\ntasks:\n  say: {run: 'echo ${SAUCE:-none}', queue: gpu}\n")
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, worker = await nodes.owner(), await nodes.worker()
+
+            async def said() -> Any:
+                view = await (await owner.run(str(file))).wait()
+                return view.tasks["say"].output
+
+            assert await said() == "none"
+            await worker.reload(settings_of({("store",): nodes.url, ("env_allow",): ["SAUCE"]}))
+            assert await said() == "pesto"
+
+    play(test)
+
+
+def test_code_that_changed_is_seen_by_the_attempts_of_others_too(tmp_path: Path) -> None:
+    (tmp_path / "soup_of_the_day.py").write_text("def soup() -> str:\n    return 'leek'\n")
+    file = tmp_path / "soups.yaml"
+    file.write_text("name: soups\ntasks:\n  say: {python: 'soup_of_the_day:soup', queue: gpu}\n")
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, worker = await nodes.owner(), await nodes.worker()
+            assert (await (await owner.run(str(file))).wait()).tasks["say"].output == "leek"
+            (tmp_path / "soup_of_the_day.py").write_text("def soup() -> str:\n    return 'pumpkin soup'\n")
+            files.forget_modules([tmp_path / "soup_of_the_day.py"])
+            worker.forget_code()
+            assert (await (await owner.run(str(file))).wait()).tasks["say"].output == "pumpkin soup"
 
     play(test)

@@ -196,7 +196,7 @@ class Headrace(Client):
             env_allow=env_allow,
             interceptors=self.interceptors,
         )
-        guests = Guests(
+        self._guests = Guests(
             data_dir=self._data_dir,
             logs=self._logs,
             executors=self._executors,
@@ -215,7 +215,9 @@ class Headrace(Client):
             make_plan=make_plan,
             now=now,
             broker=waking,
-            guests=GuestSupport(guests.bind, guests.read_log, guests.keep_log, guests.place),
+            guests=GuestSupport(
+                self._guests.bind, self._guests.read_log, self._guests.keep_log, self._guests.place
+            ),
             locks=self._locks,
         )
         engine.library.give_functions = functions.update
@@ -275,15 +277,19 @@ class Headrace(Client):
         )
         self.drain_seconds = new.node.drain
         if self._binder.env_allow != new.env_allow:
-            self._binder.env_allow = new.env_allow
-            self._node.library.forget_bindings()
+            self._binder.env_allow = self._guests.env_allow = new.env_allow
+            self._forget_bindings()
         return done
 
     def forget_code(self) -> None:
         """Look for the functions of workflows anew: runs that begin from now on see code that was changed. Runs in
         memory keep theirs, except for functions in processes."""
-        self._node.library.forget_bindings()
+        self._forget_bindings()
         self._processes.renew()
+
+    def _forget_bindings(self) -> None:
+        self._node.library.forget_bindings()
+        self._guests.forget_bindings()
 
     async def __aenter__(self) -> Self:
         """Open the store and start the engine. Raises :class:`StoreError` with what is wrong and what to do."""

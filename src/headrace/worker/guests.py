@@ -52,7 +52,7 @@ class Guests:
         self._executors = executors
         self._kinds = kinds
         self._functions = functions
-        self._env_allow = env_allow
+        self.env_allow = env_allow
         self._interceptors = interceptors
         self._source_dir = source_dir
         """Where scripts and modules are looked for instead of the owner's folder, if that does not exist here."""
@@ -76,7 +76,7 @@ class Guests:
                 executors=self._executors,
                 source_dir=source_dir,
                 functions=self._functions,
-                env_allow=self._env_allow,
+                env_allow=self.env_allow,
             )
             bound = intercepted(self._kinds[task.kind].bind(task, surroundings), self._interceptors)
             binding = Binding([bound], surroundings)
@@ -85,6 +85,10 @@ class Guests:
                 self._bindings.popitem(last=False)
         self._bindings.move_to_end(key)
         return binding
+
+    def forget_bindings(self) -> None:
+        """Bind anew from the next attempt on: code, or what shell tasks inherit, has changed."""
+        self._bindings.clear()
 
     def read_log(self, call: Call) -> str:
         """What an attempt wrote."""
