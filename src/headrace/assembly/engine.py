@@ -215,9 +215,7 @@ class Headrace(Client):
             make_plan=make_plan,
             now=now,
             broker=waking,
-            guests=GuestSupport(
-                self._guests.bind, self._guests.read_log, self._guests.keep_log, self._guests.place
-            ),
+            guests=GuestSupport(self._guests.bind, self._guests.read_log, self._guests.keep_log, self._guests.place),
             locks=self._locks,
         )
         engine.library.give_functions = functions.update
