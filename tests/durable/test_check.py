@@ -243,3 +243,90 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
     assert run(["good"]) == 0
     assert run(["bad.py", "-o", "json"]) == 2
     assert '"rule": "blocking"' in capfd.readouterr().out
+
+
+CLASSES = """
+class Clock:
+    def __init__(self):
+        self.started = os.getpid()
+
+class Base:
+    def read(self):
+        return open("x")
+
+class Machine(Base):
+    clock: "Clock | None"
+
+    def __init__(self, n: int):
+        self.other = Other()
+
+    def wait(self):
+        time.sleep(1)
+
+    def both(self):
+        self.wait()
+        super().read()
+
+    async def go(self): ...
+
+    @classmethod
+    def made(cls):
+        return cls(1).wait()
+
+    @staticmethod
+    def start():
+        threading.Thread()
+
+    def unused(self):
+        subprocess.run([])
+
+class Other:
+    def sleeps(self):
+        sleep(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "body"),
+    [
+        ([], "Machine(n)"),
+        (["surroundings"], "Clock()"),
+        (["blocking"], "Machine(n).wait()"),
+        (["blocking"], "machine = Machine(n)\nmachine.wait()"),
+        (["blocking"], "machine = Machine(n)\nmachine.read()"),
+        (["blocking", "blocking"], "machine: Machine = n\nmachine.both()"),
+        (["blocking"], "Machine.made()"),
+        (["thread"], "Machine.start()"),
+        (["blocking"], "machine = Machine(n)\nmachine.other.sleeps()"),
+        (["blocking"], "machine = Machine(n)\nfound = machine.other\nfound.sleeps()"),
+        (["not-awaited"], "machine = Machine(n)\nmachine.go()"),
+        ([], "machine = Machine(n)\nawait machine.go()\nmachine.missing()\nn.wait()"),
+        (["blocking"], "def inside(machine: Machine):\n    machine.wait()\ninside(n)"),
+    ],
+)
+def test_methods_of_classes_of_the_file_are_workflow_code_too(rules: list[str], body: str) -> None:
+    assert found(body, helpers=CLASSES) == rules
+
+
+def test_classes_that_refer_to_each_other_come_to_an_end() -> None:
+    helpers = """
+    class A(B):
+        def __init__(self):
+            self.b = B(self)
+            self.me = self
+        def go(self):
+            self.b.go()
+    class B(A):
+        def __init__(self, a: A):
+            self.a = a
+            self.b = self.a.b
+        def go(self):
+            self.a.go()
+            self.b.a.go()
+            time.sleep(1)
+    """
+    assert found("A().go()", helpers=helpers) == ["blocking"]
+
+
+def test_chance_that_is_the_runs_own_is_left_alone() -> None:
+    assert found("import secrets\nreturn secrets.token_hex(4), random.SystemRandom().random()") == []

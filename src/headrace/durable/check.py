@@ -1,7 +1,8 @@
 """A static look at workflow code for what a replay cannot repeat: ``headrace check``.
 
-Looks at the functions decorated with ``@workflow`` and at the functions of the same file that they call, by name, as far
-as that can be seen without running anything. What only a run can show is caught there (:mod:`headrace.durable.virtual`).
+Looks at the functions decorated with ``@workflow`` and at the functions and methods of the same file that they call, as
+far as that can be seen without running anything (:mod:`headrace.durable.check_reach`). What only a run can show is
+caught there (:mod:`headrace.durable.virtual`).
 A line that ends in ``# headrace: allow`` (or ``# headrace: allow[rule]``) is left alone, as is the line after a comment
 that says so.
 """
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from headrace.durable.check_reach import FUNCTIONS, Function, Reach
 from headrace.durable.check_rules import (
     CALLS,
     DURABLE,
@@ -27,9 +29,6 @@ from headrace.durable.check_rules import (
 )
 
 _ALLOW = re.compile(r"#\s*headrace:\s*allow(?:\[([\w\s,-]+)\])?")
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
@@ -73,8 +72,8 @@ class _Module:
         self._lines = text.splitlines()
         self.names = dict(_imports(tree))
         """Local name to what was imported under it: ``t`` to ``time``, ``sleep`` to ``time.sleep``."""
-        self.functions = {node.name: node for node in tree.body if isinstance(node, _FUNCTIONS)}
-        every = [node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)]
+        self.reach = Reach(tree)
+        every = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
         self.workflows = [node for node in every if self.has_decorator(node, "workflow")]
         self.awaited = {
             node.name
@@ -128,16 +127,14 @@ class _Module:
     def reached_from(self, workflow: Function) -> Iterator[Function]:
         """The workflow and the functions of this file that it calls, directly or through others."""
         waiting: deque[Function] = deque([workflow])
-        seen = {workflow.name}
+        seen = {workflow}
         while waiting:
             function = waiting.popleft()
             yield function
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in seen:
-                    called = self.functions.get(node.func.id)
-                    if called is not None and not self.has_decorator(called, "task", "workflow"):
-                        seen.add(called.name)
-                        waiting.append(called)
+            for _, called in self.reach.calls(function):
+                if called not in seen and not self.has_decorator(called, "task", "workflow"):
+                    seen.add(called)
+                    waiting.append(called)
 
     def allows(self, finding: Finding) -> bool:
         """Whether a comment says to leave a line alone."""
@@ -181,6 +178,9 @@ class _Look(ast.NodeVisitor):
         self._workflow = workflow
         self._found: list[Finding] = []
         self._locals = set(_assigned(function))
+        self._asynchronous = {
+            call for call, called in module.reach.calls(function) if isinstance(called, ast.AsyncFunctionDef)
+        }
         self._sets = {
             target.id
             for node in ast.walk(function)
@@ -271,8 +271,10 @@ class _Look(ast.NodeVisitor):
             if isinstance(function, ast.Call) and isinstance(function.func, ast.Attribute):
                 function = function.func.value  # charge.options(...)(order)
             full = self._module.dotted(function)
-            if full in DURABLE or (isinstance(function, ast.Name) and function.id in self._module.awaited):
-                self._report(node.value, "not-awaited", f"{full}() is called but not awaited: it does not run")
+            is_awaited = isinstance(function, ast.Name) and function.id in self._module.awaited
+            if full in DURABLE or is_awaited or node.value in self._asynchronous:
+                what = full or ast.unparse(function)
+                self._report(node.value, "not-awaited", f"{what}() is called but not awaited: it does not run")
         self.generic_visit(node)
 
     # ---- sets ----------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ CALLS: dict[str, str] = {
         "blocking",
     ),
     **dict.fromkeys(("threading", "_thread", "multiprocessing", "concurrent.futures", "asyncio.to_thread"), "thread"),
-    **dict.fromkeys(("secrets", "random.SystemRandom", "os.getrandom", "numpy.random", "id", "hash"), "chance"),
+    **dict.fromkeys(("os.getrandom", "numpy.random", "id", "hash"), "chance"),
     **dict.fromkeys(
         (
             *("os.getenv", "os.getpid", "os.getppid", "os.getcwd", "os.uname", "os.cpu_count", "os.getlogin"),
