@@ -305,6 +305,19 @@ def test_a_suspended_run_is_harmless_and_goes_on_when_its_code_is_mended() -> No
     assert again.run.output == "mended"
 
 
+def test_a_program_hears_of_a_run_that_is_suspended(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever awaits the run's result would wait for ever, and not know why."""
+    rig = CodeRig(in_a_call)
+    rig.perform("double")
+    [record] = caplog.records
+    assert record.getMessage() == f"run {rig.run.run_id} (in_a_call) is suspended: {rig.run.reason}"
+    assert (record.levelname, record.run_id) == ("WARNING", rig.run.run_id)  # type: ignore[attr-defined]
+    assert "time.sleep" in record.getMessage()
+    assert "hint: " in record.getMessage()
+    rig.signal("kept", 1)
+    assert len(caplog.records) == 1, "once"
+
+
 def test_a_suspended_run_can_be_cancelled() -> None:
     rig = CodeRig(sleeps)
     rig.give(inp.Cancel())

@@ -4,6 +4,7 @@ are in one flush.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ from headrace.durable.run import CodeRun
 from headrace.durable.running import (
     looking,
 )
+
+logger = logging.getLogger("headrace.workflow")
 
 STARTS_MAX = 5
 """Recorded starts of one attempt after which it counts as lost for good: something in it kills its process."""
@@ -72,6 +75,11 @@ def _answer_commands(run: CodeRun, events: list[ev.Event], now: float) -> None:
     if run.diverged is not None:
         if run.state in (RunState.RUNNING, RunState.CANCELLING):
             suspended = ev.RunSuspended(now, with_remedy(run.diverged))
+            logger.warning(
+                "run %s (%s) is suspended: %s",
+                *(run.run_id, run.plan.spec.name, suspended.reason),
+                extra={"run_id": run.run_id, "workflow": run.plan.spec.name},
+            )
             events.append(suspended)
             fold(run, suspended)
         return
