@@ -140,6 +140,45 @@ def test_logs_are_those_of_the_attempts(cli):
     assert "did you mean 'a'?" in cli("runs", "logs", "-", "A", expect=2).stderr
 
 
+def test_what_task_code_warns_of_is_shown_and_kept_with_the_attempt(cli):
+    cli.write(
+        "talk.py",
+        """
+import logging
+log = logging.getLogger("shop")
+def plain(n):
+    log.info("plain, by the way")
+    log.warning("plain %s", n)
+async def inline(n):
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        log.exception("inline %s", n)
+log.warning("said while it is imported")
+""",
+    )
+    cli.write(
+        "talk.yaml",
+        "tasks:\n  a: {map: [1, 2], python: 'talk:plain', with: {n: '{{ item }}'}}\n"
+        "  b: {python: 'talk:inline', with: {n: 3}}\n",
+    )
+    said = cli("run", "talk.yaml", "-q").stderr
+    assert sorted(line for line in said.splitlines() if "plain" in line) == ["warning: plain 1", "warning: plain 2"]
+    assert "error: inline 3 error=division by zero" in said
+    assert "said while" not in said, "what libraries warn of is for --verbose"
+    first, second, third = [entry["text"] for entry in cli.json("runs", "logs", "-")]
+    assert (first, second) == ("WARNING shop: plain 1\n", "WARNING shop: plain 2\n")
+    assert third.startswith("ERROR shop: inline 3\nTraceback")
+    assert third.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_run_that_succeeded_has_nothing_to_run_again(work):
+    work("run", "good.yaml", "-q")
+    refused = work("runs", "resume", "-", expect=2).stderr
+    assert "it has ended (succeeded)" in refused
+    assert "runs retry" not in refused
+
+
 def test_show_names_every_task_and_item(work):
     work("run", "good.yaml", "-q")
     lines = work("runs", "show", "-", "--items").stdout.splitlines()

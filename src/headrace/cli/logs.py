@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from headrace.contracts.current import attempt_var
+
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -18,8 +20,26 @@ _TOLD_ONCE = frozenset({"commit failed, trying again"})
 """Warnings that a user who asked for nothing should see, but not at every try."""
 
 
+def _is_of_a_task(record: logging.LogRecord) -> bool:
+    """Whether a task's code says it, in this process."""
+    return attempt_var.get() is not None and record.name.partition(".")[0] != "headrace"
+
+
+class _OfTasks(logging.Handler):
+    """What task code logs is also kept with its attempt, for ``headrace runs logs``."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return _is_of_a_task(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        attempt = attempt_var.get()
+        if attempt is not None:
+            attempt.log(self.format(record))
+
+
 class _Default(logging.Filter):
-    """What is shown unless the user asks for more: errors, and once each the warnings that explain a long wait."""
+    """What is shown unless the user asks for more: errors, what task code warns of, and once each the warnings that
+    explain a long wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +49,7 @@ class _Default(logging.Filter):
         if record.msg in _TOLD_ONCE and record.msg not in self._told:
             self._told.add(record.msg)
             return True
-        return record.levelno >= logging.ERROR and record.msg not in _SAID_BY_THE_COMMAND
+        return (record.levelno >= logging.ERROR or _is_of_a_task(record)) and record.msg not in _SAID_BY_THE_COMMAND
 
 
 class _Line(logging.Formatter):
@@ -111,5 +131,8 @@ def set_up_logging(
         handler.addFilter(_Node(node))
     text = _Line(with_traceback=number <= logging.DEBUG, stamped=stamped)
     handler.setFormatter(_Json() if form == "json" else text)
-    logging.basicConfig(level=logging.ERROR if number > logging.DEBUG else logging.INFO, handlers=[handler], force=True)
+    of_tasks = _OfTasks()
+    of_tasks.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    least = max(number, logging.WARNING) if number > logging.DEBUG else logging.INFO
+    logging.basicConfig(level=least, handlers=[handler, of_tasks], force=True)
     logging.getLogger("headrace").setLevel(number)
