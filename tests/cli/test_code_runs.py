@@ -225,8 +225,46 @@ def test_what_does_not_fit_is_refused_and_nothing_happens(work, left):
     assert work("runs", "history", left.id, "-o", "jsonl").stdout == before
 
 
+def test_what_a_saga_has_undone_is_begun_anew_and_not_gone_on_with(cli):
+    cli.write(
+        "trip.py",
+        """
+from headrace import saga, task, workflow
+
+@task
+async def book(n: int) -> int:
+    return n
+
+@task
+async def cancel(n: int) -> None: ...
+
+@task
+async def pay(n: int) -> None:
+    with open("paid") as file:
+        file.read()
+
+@workflow
+async def trip(n: int) -> str:
+    async with saga() as s:
+        await s.step(book(n), undo=cancel(n))
+        await s.step(pay(n))
+    return "paid"
+""",
+    )
+    done = cli("run", "trip.py", "-p", "n=1", expect=1)
+    run_id = cli.json("runs", "show", "-")["id"]
+    assert f"from the beginning: headrace runs reset {run_id} --to-event 1" in done.stdout
+    assert "--to-task" not in done.stdout, "the booking is no longer there to go on with"
+    cli.write("paid", "")
+    again = json.loads(cli("runs", "reset", run_id, "--to-event", 1, "-o", "json").stdout)
+    assert (again["state"], list(again["tasks"])) == ("succeeded", ["book", "pay"])
+
+
 def test_a_run_that_ended_takes_no_more_messages(work):
     work("run", "orders.py:fails", "-p", "n=1", "-q", expect=1)
+    resumed = work("runs", "resume", "-", expect=2).stderr
+    assert "runs reset" in resumed
+    assert "runs retry" not in resumed, "that is for graphs"
     for command in ("signal", "update"):
         refused = work("runs", command, "-", "add", "x", expect=2)
         assert "it has ended (failed)" in refused.stderr

@@ -103,7 +103,9 @@ class Summary:
             lines.append(f"  to go on: headrace runs resume {view.id}{option}")
         elif view.state in RETRIED and view.kind == "code":
             again = _again_from(view)
-            if again is not None:
+            if _has_undone(view):  # from the middle it would go on as if that were still done
+                lines.append(f"  to do it again from the beginning: headrace runs reset {view.id} --to-event 1{option}")
+            elif again is not None:
                 lines.append(f"  to do it again from there: headrace runs reset {view.id} --to-task {again}{option}")
         elif view.state in RETRIED:
             what = "what failed" if view.state == RunState.FAILED else "what was cancelled"
@@ -157,9 +159,22 @@ def _shortened(lines: list[str]) -> list[str]:
 
 
 def _again_from(view: RunView) -> str | None:
-    """The task from which a run of code that has failed is likely to be done again: the one that failed, or the last."""
-    failed = [task_id for task_id, task in view.tasks.items() if task.state == TaskState.FAILED]
-    return next(reversed(failed or list(view.tasks)), None)
+    """The task from which a run of code that has failed is likely to be done again: the one that failed, or was
+    cancelled, or the last."""
+    for state in (TaskState.FAILED, TaskState.CANCELLED):
+        ended_so = [task_id for task_id, task in view.tasks.items() if task.state == state]
+        if ended_so:
+            return ended_so[-1]
+    return next(reversed(view.tasks), None)
+
+
+def _has_undone(view: RunView) -> bool:
+    """Whether a saga of the run has begun to undo its steps."""
+    return any(
+        isinstance(ledger, dict) and ledger.get("state") in ("compensating", "compensated", "undo_failed")
+        for name, ledger in view.memo.items()
+        if name.startswith(("saga:", "saga#")) or name == "saga"
+    )
 
 
 def _says_something(output: Any) -> bool:

@@ -224,7 +224,9 @@ def _resume(run: GraphRun, _given: inp.Resume, now: float, events: list[ev.Event
     if run.done:
         raise InvalidCommand(
             f"run {run.run_id} cannot be resumed: it has ended ({run.state})",
-            hint=f"to run again what failed: headrace runs retry {run.run_id}",
+            hint=None
+            if run.state is RunState.SUCCEEDED
+            else f"to run again what failed: headrace runs retry {run.run_id}",
         )
     if run.state is RunState.PAUSED:
         _emit(run, events, ev.RunResumed(now))

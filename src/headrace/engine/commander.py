@@ -20,7 +20,7 @@ from headrace.core.decide import attempt_is_over
 from headrace.core.errors import Fenced, HeadraceError, InvalidCommand, NotFound, UpdateRejected, UserCodeError
 from headrace.core.ids import Epoch, RunId
 from headrace.core.run import Run
-from headrace.core.states import FINAL_RUN_STATES
+from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import payloads
 from headrace.engine.adopter import read_run
@@ -174,7 +174,7 @@ class Commander:
                 if following is not None:  # messages for the old id are for the run that follows
                     await node.command(RunId(following), kind, payload)
                     return
-            self._check_fits(row, given)
+            await self._check_fits(row, given)
             if isinstance(given, inp.Retry) and isinstance(await node.library.fetch(row.version), CodePlan):
                 raise InvalidCommand(
                     f"run {run_id} is code: what failed in it cannot be retried by itself",
@@ -228,14 +228,13 @@ class Commander:
             finally:
                 node.watchdog.found_lost(lost)
 
-    def _check_fits(self, row: RunRow, given: inp.Input) -> None:
+    async def _check_fits(self, row: RunRow, given: inp.Input) -> None:
         """Refuse early what the owner would refuse, so that the sender hears of it."""
         ended = row.state in FINAL_RUN_STATES
         if isinstance(given, inp.Retry):
             if not ended:
                 raise InvalidCommand(f"run {row.run_id} cannot be retried: it has not ended ({row.state})")
         elif ended:
-            hint = f"to run again what failed: headrace runs retry {row.run_id}"
             verbs: dict[type, str] = {
                 inp.Cancel: "cancelled",
                 inp.Pause: "paused",
@@ -248,8 +247,15 @@ class Commander:
                 what = f"takes no more word on attempts, such as {given.attempt} of task {given.task}"
             raise InvalidCommand(
                 f"run {row.run_id} {what}: it has ended ({row.state})",
-                hint=hint if isinstance(given, inp.Resume) else None,
+                hint=await self._to_do_it_again(row) if isinstance(given, inp.Resume) else None,
             )
+
+    async def _to_do_it_again(self, row: RunRow) -> str | None:
+        if row.state == RunState.SUCCEEDED:
+            return None
+        if isinstance(await self._node.library.fetch(row.version), CodePlan):
+            return f"to do part of it again: headrace runs reset {row.run_id} --to-task TASK"
+        return f"to run again what failed: headrace runs retry {row.run_id}"
 
     async def _check_open(self, run_id: RunId, given: inp.Outcome | inp.Heartbeat) -> None:
         """Tell whoever reports on an attempt that is over, also when the run's owner is another node."""
