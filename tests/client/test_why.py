@@ -161,7 +161,11 @@ def test_a_retry_says_what_failed_and_when_it_is_due(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "why"), [(patient, "it waits for a signal or an update"), (sleepy, "it waits for a timer")]
+    ("code", "why"),
+    [
+        (patient, "it waits for a signal or an update"),
+        (sleepy, "it waits for a timer, or for a message that comes before"),
+    ],
 )
 def test_code_says_what_it_waits_for(tmp_path: Path, code: Any, why: str) -> None:
     async def test() -> None:

@@ -90,7 +90,13 @@ def _of_owner(row: RunRow, nodes: Sequence[NodeRow], now: float) -> list[Reason]
     if row.owner is None and row.wake_at is not None and row.wake_at > now:
         if row.wake_at >= NEVER:
             return [Reason(subject="run", why="it is parked until a message comes")]
-        return [Reason(subject="run", why="it is parked until its next timer", until=row.wake_at)]
+        return [
+            Reason(
+                subject="run",
+                why="it is parked until its next timer, or a message that comes before",
+                until=row.wake_at,
+            )
+        ]
     lost = f"its node {row.owner} is lost" if row.owner is not None else "no node has it"
     if takers:
         return [Reason(subject="run", why=f"{lost}; {', '.join(takers[:3])} will take it over")]
@@ -180,7 +186,11 @@ def _of_standing(key: str, standing: Standing) -> Reason:
 
 def _of_code(run: CodeRun, *, idle: bool) -> list[Reason]:
     dues = sorted(due for _, due in run.timers.values())
-    found = [Reason(subject="run", why="it waits for a timer", until=dues[0])] if dues else []
+    found = (
+        [Reason(subject="run", why="it waits for a timer, or for a message that comes before", until=dues[0])]
+        if dues
+        else []
+    )
     for name, child in run.children.items():
         if child.state is None:
             found.append(Reason(subject="run", why=f"it waits for its child {name}, run {child.run_id}"))
