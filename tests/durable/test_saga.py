@@ -1,6 +1,7 @@
 """Sagas: what was done is undone, in reverse order, whatever happens meanwhile; and the ledger says so."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from headrace import (
     ledger,
     query,
     saga,
+    start_child,
     task,
     workflow,
 )
@@ -149,6 +151,9 @@ async def by_result(way: str) -> None:
             "function": lambda what: unbook(f"({what})"),
             "task": unbook,
             "no argument": lambda: unbook("car"),
+            "defaults": lambda what="car", *, why="": unbook(what),
+            "partial": functools.partial(unbook, "car"),
+            "any arguments": lambda *results: unbook(results[0]),
         }[way]
         await s.step(book("car"), undo=undo, name="ride")
         await fail("enough")
@@ -156,7 +161,14 @@ async def by_result(way: str) -> None:
 
 @pytest.mark.parametrize(
     ("way", "undone"),
-    [("function", "unbook (book car)"), ("task", "unbook book car"), ("no argument", "unbook car")],
+    [
+        ("function", "unbook (book car)"),
+        ("task", "unbook book car"),
+        ("no argument", "unbook car"),
+        ("defaults", "unbook car"),
+        ("partial", "unbook car"),
+        ("any arguments", "unbook book car"),
+    ],
 )
 def test_an_undo_may_be_made_from_the_result(way: str, undone: str) -> None:
     async def scenario(env: Environment) -> None:
@@ -164,6 +176,30 @@ def test_an_undo_may_be_made_from_the_result(way: str, undone: str) -> None:
         await run.wait()
         assert done() == ["book car", undone]
         assert await steps(run) == {"ride": "undone"}
+
+    play(scenario)
+
+
+@workflow
+async def inner(what: str) -> str:
+    return await book(what)
+
+
+@workflow
+async def of_children() -> None:
+    async with saga() as s:
+        await s.step(inner("car"), undo=unbook)
+        await s.step(inner("hotel"), undo=unbook("hotel"))
+        await s.step(start_child(inner, {"what": "flight"}), undo=inner("refund"))
+        await fail("enough")
+
+
+def test_a_step_that_is_a_child_has_the_name_of_its_workflow() -> None:
+    async def scenario(env: Environment) -> None:
+        run = await env.start(of_children)
+        await run.wait()
+        assert done()[3:] == ["book refund", "unbook hotel", "unbook book car"]
+        assert await steps(run) == {"inner": "undone", "inner#2": "undone", "inner#3": "undone"}
 
     play(scenario)
 

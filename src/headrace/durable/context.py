@@ -177,6 +177,11 @@ class ChildHandle(Generic[R]):
         child = self._run.children.get(self._name)  # the history's word counts: a fork has other children
         return self._run_id if child is None else child.run_id
 
+    @property
+    def workflow(self) -> str:
+        """The name of the child's workflow."""
+        return self._name.partition("#")[0]
+
     def __await__(self) -> Generator[Any, None, R]:
         return self._wait().__await__()
 

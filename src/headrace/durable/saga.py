@@ -29,12 +29,14 @@ from typing import Any, Literal, Self, TypeVar
 import msgspec
 
 from headrace.authoring.convert import to_retries
+from headrace.authoring.tasks import TaskFunction
 from headrace.core.errors import NotDeterministic, TaskFailed
 from headrace.core.events import Failure
 from headrace.core.spec import RetryPolicy
 from headrace.durable.access import this_run
-from headrace.durable.context import set_details, set_memo, wait_for_signal
+from headrace.durable.context import ChildHandle, set_details, set_memo, wait_for_signal
 from headrace.durable.running import ContinueAsNew, call_again, default_retries
+from headrace.durable.workflow import WorkflowFunction
 
 T = TypeVar("T")
 
@@ -132,8 +134,10 @@ class Saga:
         """Await ``call`` (a task, a child, any coroutine) and remember how to undo it.
 
         ``undo`` is a call that is not awaited, ``undo=release(order)``, or a callable that makes one and is given the
-        step's result if it takes an argument: ``undo=lambda receipt: refund(receipt)``. ``name`` is the step's name in
-        the ledger; by default that of the task. Steps may run at the same time. Raises what the call raises.
+        step's result if it cannot be called without, ``undo=lambda receipt: refund(receipt)``, or is a task or workflow
+        that takes anything. What has a default is left: ``undo=lambda item=item: release(item)``. ``name`` is the step's
+        name in the ledger; by default that of the task or child. Steps may run at the same time. Raises what the call
+        raises.
         """
         if not self._open:
             _discard(call, undo)
@@ -172,7 +176,7 @@ class Saga:
                 )
             step.unused, step.undo = undo, again or (lambda: undo)
         elif callable(undo):
-            step.undo, step.needs_result = undo, bool(inspect.signature(undo).parameters)
+            step.undo, step.needs_result = undo, _takes_result(undo)
         elif undo is not None:
             _discard(call, None)
             raise TypeError(
@@ -313,10 +317,26 @@ def _outcome_is_unknown(error: Exception) -> bool:
     return isinstance(failure, Failure) and failure.type in _UNKNOWN_OUTCOMES
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _takes_result(undo: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(undo).parameters.values()
+    if isinstance(undo, TaskFunction | WorkflowFunction):
+        return bool(parameters)
+    return any(
+        parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        or (parameter.kind in _POSITIONAL and parameter.default is inspect.Parameter.empty)
+        for parameter in parameters
+    )
+
+
 def _name_of(call: Any) -> str:
     again = call_again(call)
     if again is not None:
         return str(again.task.defaults.get("id") or again.task.name)
+    if isinstance(call, ChildHandle):
+        return call.workflow
     return str(getattr(call, "__name__", type(call).__name__)).lstrip("_")
 
 

@@ -112,6 +112,7 @@ class WorkflowFunction(Generic[P, R]):
                 return self.add_to(graph, *args, **kwargs)
             return self.function(*args, **kwargs)
         call = self._as_child(run, run.call_count + 1, self.bind(*args, **kwargs))
+        call.__name__ = self._name  # as a step of a saga
         return run.watch(call, self._name, calling_place())
 
     def add_to(self, graph: Dag, *args: Any, **kwargs: Any) -> Any:
