@@ -235,7 +235,7 @@ class RunHandle(Generic[R]):
         """Send a signal; durable on return. See :meth:`headrace.client.client.Client.signal`."""
         self._owner.call(self._inner.signal(name, payload, key=key))
 
-    def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask a query. See :meth:`headrace.client.client.Client.query`."""
         return self._owner.call(self._inner.query(name, *args, **kwargs))
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from headrace import (
+    Headrace,
     HeadraceError,
     InvalidCommand,
     RunFailed,
     current_attempt,
     dag,
     query,
+    signal,
     start_child,
     task,
     update,
@@ -502,3 +504,42 @@ def test_a_child_can_be_written_to_as_soon_as_it_is_asked_for(store: str) -> Non
         assert report.scenarios > 5
 
     play(scenario, store=store)
+
+
+@workflow
+async def guest_list() -> list[str]:
+    guests: list[str] = []
+
+    @query
+    def has(name: str, run_id: str = "") -> bool:
+        return name in guests
+
+    @update
+    async def invite(name: str) -> int:
+        guests.append(name)
+        return len(guests)
+
+    @signal
+    def uninvite(name: str) -> None:
+        guests.remove(name)
+
+    await wait_for_signal("end")
+    return guests
+
+
+def test_messages_of_a_test_may_be_repeated_and_name_their_arguments() -> None:
+    async def scenario(env: Environment) -> None:
+        run = await env.start(guest_list)
+        assert [await run.update("invite", name="Ada", update_id="u-1") for _ in range(2)] == [1, 1]
+        assert await run.update("invite", "Ada", update_id="u-2") == 2
+        for _ in range(2):
+            await run.signal("uninvite", "Ada", key="s-1")
+        assert await run.query("has", name="Ada", run_id="x")
+        async with Headrace("memory://") as hr:
+            real = await hr.start(guest_list)
+            assert not await hr.query(real.id, "has", name="Ada", run_id="x")
+            assert not await real.query("has", name="Ada")
+        await run.signal("end")
+        assert await run.result() == ["Ada"]
+
+    play(scenario)

@@ -547,7 +547,7 @@ class Client:
         call = MessageCall(kind="signal", run_id=full, name=name, args=[plain(payload)], kwargs={}, headers={})
         return await chained(self.interceptors.send, send)(call)
 
-    async def query(self, run_id: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, run_id: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask a run of a code workflow, living or ended: its ``@query`` function's answer. Changes nothing. Of a run that
         continues as another, the one that follows answers.
 

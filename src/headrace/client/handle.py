@@ -218,7 +218,7 @@ class RunHandle(Generic[R]):
         """Send a signal: :meth:`Client.signal`."""
         await self._client.signal(self.id, name, payload, key=key)
 
-    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask a query: :meth:`Client.query`."""
         return await self._client.query(self.id, name, *args, **kwargs)
 

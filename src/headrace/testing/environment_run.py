@@ -61,18 +61,18 @@ class EnvironmentRun(Generic[R]):
         """The run as of now."""
         return await self._env.ask(lambda hr: hr.show(self.id))
 
-    async def signal(self, name: str, payload: Any = None) -> None:
-        """Send a signal; durable on return."""
-        key = self._env.new_name("signal")
+    async def signal(self, name: str, payload: Any = None, *, key: str | None = None) -> None:
+        """Send a signal; durable on return. A repeated one with the same ``key`` is dropped."""
+        key = key or self._env.new_name("signal")
         await self._env.tell(lambda hr: hr.signal(self.id, name, payload, key=key))
 
-    async def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask a query."""
         return await self._env.ask(lambda hr: hr.query(self.id, name, *args, **kwargs))
 
-    async def update(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Request an update and wait for its answer."""
-        update_id = self._env.new_name("update")
+    async def update(self, name: str, /, *args: Any, update_id: str | None = None, **kwargs: Any) -> Any:
+        """Request an update and wait for its answer. A repeated one with the same ``update_id`` is not run again."""
+        update_id = update_id or self._env.new_name("update")
         return await self._env.ask(lambda hr: hr.update(self.id, name, *args, update_id=update_id, **kwargs))
 
     async def cancel(self, reason: str = "") -> None:
