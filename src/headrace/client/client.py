@@ -318,6 +318,8 @@ class Client:
             try:
                 if isinstance(spec, CodeSpec):
                     code = node.library.binding(version, found.source_dir).code
+                    if from_strings:
+                        code.workflow.read_texts(resolved, _texts(call.params, from_strings))
                     problems = code.workflow.problems(resolved)
                     if problems:
                         raise InvalidParams(problems, workflow=spec.name)
@@ -676,6 +678,11 @@ def plain(value: Any) -> Any:
         return plain_or_error(value)
     except AttemptError as error:
         raise InvalidCommand(str(error)) from None
+
+
+def _texts(params: Mapping[str, Any], from_strings: bool | AbstractSet[str]) -> Mapping[str, Any]:
+    """The parameters that are texts of a command line."""
+    return params if isinstance(from_strings, bool) else {name: params[name] for name in from_strings}
 
 
 def _options(
