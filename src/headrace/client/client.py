@@ -17,7 +17,7 @@ import msgspec
 from headrace.client.definitions import Definitions, Found, Loader, Workflow, lasting, located
 from headrace.client.handle import RunHandle
 from headrace.client.references import has_reference, resolve_references
-from headrace.client.starting import settle
+from headrace.client.starting import check_texts, settle
 from headrace.client.why import Reason, reasons
 from headrace.contracts.execution import AttemptError, LogEntry, LogStore
 from headrace.contracts.interceptor import Interceptors, MessageCall, StartCall, chained, checked_headers
@@ -301,8 +301,10 @@ class Client:
         if signals and not isinstance(spec, CodeSpec):
             raise InvalidCommand(f"workflow {spec.name!r} is a graph: it takes no signals")
         resolved = resolve_params(spec.params, call.params, from_strings=from_strings, workflow=spec.name)
+        source = lasting(found)
+        check_texts(spec.name, source or found.source_dir or "", resolved, call.tags, options.key)
         node = self._node
-        version = await node.library.register(spec, source=lasting(found), now=node.now())
+        version = await node.library.register(spec, source=source, now=node.now())
         extras = NO_EXTRAS
         if options.key is not None or options.attributes or options.memo or call.headers:
             extras = RunExtras(

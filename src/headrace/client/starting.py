@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from headrace.core.errors import AlreadyRunning, InvalidCommand
+import msgspec
+
+from headrace.core.errors import AlreadyRunning, InvalidCommand, InvalidDefinition, InvalidParams, Problem
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES
 from headrace.durable.start import StartOptions
@@ -15,6 +17,33 @@ if TYPE_CHECKING:
     from headrace.client.client import Client
 
 T = TypeVar("T")
+
+
+def check_texts(name: str, found: str, params: Mapping[str, Any], tags: Mapping[str, str], key: str | None) -> None:
+    """Refuse what no store can keep: texts that are no Unicode, such as names of files from before UTF-8. ``found`` is
+    where the workflow ``name`` is. Raises :class:`InvalidDefinition`, :class:`InvalidParams`, :class:`InvalidCommand`."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        hint = "rename the file or the folder: its name is not UTF-8"
+        problem = Problem(f"its path {found!a} is no Unicode", hint=hint)
+        raise InvalidDefinition([problem], source=f"workflow {name!r}") from None
+    problems: list[Problem] = []
+    for param, value in params.items():
+        try:
+            msgspec.json.encode({param: value}, enc_hook=str)
+        except UnicodeEncodeError as error:
+            problems.append(Problem(f"{ascii(error.object)[:100]} is no Unicode", path=(ascii(param)[1:-1],)))
+        except (TypeError, ValueError, RecursionError):
+            continue  # no plain value: said by who stores it
+    if problems:
+        raise InvalidParams(problems, workflow=name)
+    for what, text in [*(("tag", text) for pair in tags.items() for text in pair), ("key", key or "")]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidCommand(f"the {what} {text!a} is no Unicode", hint="give it as UTF-8") from None
+
 
 TRIES_MAX = 100
 """How often a start is tried again because the run in the way was just being created, or ended in the meantime."""
