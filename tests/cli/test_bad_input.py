@@ -3,6 +3,7 @@
 import os
 import resource
 import sqlite3
+import sys
 
 import pytest
 
@@ -122,6 +123,19 @@ def test_parameters_are_checked_before_anything_is_stored(cli, given, expected):
     cli.write("typed.yaml", "year: '2013'\n")
     said = refused(cli, "run", "w.yaml", *given)
     assert not [part for part in expected if part not in said], said
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system keeps UTF-8 only")
+def test_texts_that_are_no_unicode_are_refused_where_they_come_from(cli):
+    cli.write("w.yaml", "params: {year: '', more: []}\ntasks: {a: {run: 'true'}}\n")
+    no_unicode = os.fsdecode(b"n\xe9")
+    (cli.folder / no_unicode).mkdir()
+    (cli.folder / no_unicode / "w.yaml").write_text(OK)
+    assert "workflow 'w' has 1 problem" in refused(cli, "run", f"{no_unicode}/w.yaml")
+    assert "year: 'n\\udce9' is no Unicode" in refused(cli, "run", "w.yaml", "-p", f"year={no_unicode}")
+    assert "more: 'n\\udce9' is no Unicode" in refused(cli, "run", "w.yaml", "-p", f'more=["{no_unicode}"]')
+    assert "the tag 'n\\udce9' is no Unicode" in refused(cli, "run", "w.yaml", "--tag", f"team={no_unicode}")
+    assert "the key 'n\\udce9' is no Unicode" in refused(cli, "run", "w.yaml", "--key", no_unicode)
 
 
 def test_a_file_of_50_megabytes_is_refused_quickly(cli):

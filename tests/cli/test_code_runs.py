@@ -134,6 +134,49 @@ def test_parameters_are_of_the_types_the_annotations_say_or_nothing_is_stored(wo
     assert work.json("runs", "list") == []
 
 
+def test_a_text_is_taken_for_what_the_annotation_wants(cli):
+    cli.write(
+        "typed.py",
+        """
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Literal, Optional
+from headrace import workflow
+
+class Color(Enum):
+    RED = "red"
+
+@workflow
+async def typed(
+    code: str | None = None, old: Optional[str] = None, bare: str = None, amount: Decimal = Decimal(1),
+    maybe: Decimal | None = None, count: int | None = None, either: int | str = 0, anything: Any = None,
+    number: Decimal | float = 1.0, color: Color = Color.RED, size: Literal["s", "m"] = "s", at: datetime | None = None,
+) -> list[str]:
+    return [repr(value) for value in (code, old, bare, amount, maybe, count, either, anything, number)]
+""",
+    )
+    given = {
+        **{"code": "0123", "old": "true", "bare": "5", "amount": "12345678901234567.890", "maybe": "1.10"},
+        **{"count": "7", "either": "8", "anything": "9", "number": "1.5"},
+    }
+    arguments = [part for name, text in given.items() for part in ("-p", f"{name}={text}")]
+    assert cli.json("run", "typed.py", *arguments)["output"] == [
+        *("'0123'", "'true'", "'5'", "Decimal('12345678901234567.890')", "Decimal('1.10')", "7", "8", "9", "1.5")
+    ]
+    assert cli.json("run", "typed.py", "-p", "code=null", "-p", "bare=null")["output"][:3] == ["None"] * 3
+    wrong = ("-p", "count=x", "-p", "color=blue", "-p", "size=l", "-p", "at=2024-01-01", "-p", "amount=much")
+    refused = cli("run", "typed.py", *wrong, expect=2).stderr
+    for expected in (
+        "count is int | None\n",
+        "color is Color: one of red\n",
+        ": one of s, m\n",
+        "2013-01-31T06:00:00Z",
+    ):
+        assert expected in refused
+    assert "amount is Decimal, for example 1.50" in refused
+
+
 def test_a_file_with_several_workflows_wants_a_name(work):
     assert "say which: orders.py:place" in work("run", "orders.py", expect=2).stderr
     assert "did you mean 'place'" in work("run", "orders.py:plaec", expect=2).stderr

@@ -11,6 +11,7 @@ from headrace.client.conflicts import settle
 from headrace.client.definitions import Found, Workflow, lasting, located
 from headrace.client.handle import RunHandle
 from headrace.client.plain import plain
+from headrace.client.texts import check_texts, texts_of
 from headrace.contracts.interceptor import StartCall, chained, checked_headers
 from headrace.core.errors import InvalidCommand, InvalidDefinition, InvalidParams, UserCodeError
 from headrace.core.ids import RunId
@@ -103,8 +104,10 @@ async def _creator(client: Client, found: Found, call: StartCall, asked: Asked) 
     if asked.signal is not None and not isinstance(spec, CodeSpec):
         raise InvalidCommand(f"workflow {spec.name!r} is a graph: it takes no signals")
     resolved = resolve_params(spec.params, call.params, from_strings=asked.from_strings, workflow=spec.name)
+    source = lasting(found)
+    check_texts(spec.name, source or found.source_dir or "", resolved, call.tags, options.key)
     node = client._node
-    version = await node.library.register(spec, source=lasting(found), now=node.now())
+    version = await node.library.register(spec, source=source, now=node.now())
     extras = NO_EXTRAS
     if options.key is not None or options.attributes or options.memo or call.headers:
         extras = RunExtras(
@@ -120,6 +123,8 @@ async def _creator(client: Client, found: Found, call: StartCall, asked: Asked) 
         try:
             if isinstance(spec, CodeSpec):
                 code = node.library.binding(version, found.source_dir).code
+                if asked.from_strings:
+                    code.workflow.read_texts(resolved, texts_of(call.params, asked.from_strings))
                 problems = code.workflow.problems(resolved)
                 if problems:
                     raise InvalidParams(problems, workflow=spec.name)

@@ -25,6 +25,8 @@ from headrace.durable.run import CodeRun
 
 logger = logging.getLogger("headrace.workflow")
 
+logger = logging.getLogger("headrace.workflow")
+
 STARTS_MAX = 5
 """Recorded starts of one attempt after which it counts as lost for good: something in it kills its process."""
 

@@ -6,9 +6,12 @@ import copy
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 
@@ -194,20 +197,37 @@ class WorkflowFunction(Generic[P, R]):
                 found.append(Problem(str(error), path=(name,), hint=self._expected(name)))
         return found
 
+    def read_texts(self, params: dict[str, Any], texts: Mapping[str, Any]) -> None:
+        """Put texts of a command line, which were read as JSON where they are JSON, back into ``params`` where the
+        annotation says that the text is meant: ``123`` for ``str | None``, every digit of a ``Decimal``."""
+        hints = type_hints(self.function)
+        for name, text in texts.items():
+            value, check = params.get(name), self._checks.get(name)
+            spec = self.spec.params.get(name)
+            if check is None or spec is None or spec.type != "any" or not isinstance(text, str):
+                continue
+            if value is None and spec.default is None:
+                continue
+            kinds = {hints.get(name), *get_args(hints.get(name))}
+            is_exact = type(value) in (int, float) and Decimal in kinds and not kinds & {int, float}
+            if (is_exact or not _fits(check, value)) and _fits(check, text):
+                params[name] = text
+
     @functools.cached_property
     def _checks(self) -> dict[str, Callable[[Any], Any]]:
         hints = type_hints(self.function)
         checks: dict[str, Callable[[Any], Any]] = dict(self.converters)
         for name in inspect.signature(self.function).parameters:
             hint = hints.get(name, Any)
-            if name not in checks and hint not in _JSON_TYPES:
+            is_open = self.spec.params[name].type == "any" and hint in _PARAM_TYPES  # `name: str = None`
+            if name not in checks and (hint not in _JSON_TYPES or is_open):
                 checks[name] = functools.partial(msgspec.convert, type=hint)
         return checks
 
     def _expected(self, name: str) -> str:
         hint = type_hints(self.function).get(name, Any)
         text = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-        return f"the workflow's parameter {name} is {text}"
+        return f"the workflow's parameter {name} is {text}{_for_example(hint)}"
 
     @functools.cached_property
     def convert_result(self) -> Callable[[Any], R] | None:
@@ -216,6 +236,35 @@ class WorkflowFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<workflow {self.target}>"
+
+
+def _fits(check: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        check(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+_EXAMPLES = {
+    date: "2013-01-31",
+    datetime: "2013-01-31T06:00:00Z",
+    time: "06:00:00Z",
+    timedelta: "PT90S",
+    Decimal: "1.50",
+}
+
+
+def _for_example(hint: Any) -> str:
+    """What a value of an annotated type looks like as text, where that has to be known."""
+    for kind in (hint, *get_args(hint)):
+        if get_origin(kind) is Literal:
+            return f": one of {', '.join(map(str, get_args(kind)))}"
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return f": one of {', '.join(str(member.value) for member in kind)}"
+        if isinstance(kind, type) and kind in _EXAMPLES:
+            return f", for example {_EXAMPLES[kind]}"
+    return ""
 
 
 def source_hash(function: Callable[..., Any]) -> str:

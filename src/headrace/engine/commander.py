@@ -206,7 +206,7 @@ class Commander:
     def _is_here(self, run_id: RunId, given: inp.Input) -> bool:
         """Whether the run goes on in this node's memory, so that it can be told there."""
         live = self._node.live.get(run_id)
-        if live is None or live.run.done:
+        if live is None or live.run.done or live.inert:  # inert: here for one command only, and let go of after it
             return False
         return isinstance(live.run, CodeRun) or not isinstance(given, inp.ChildDone)
 
