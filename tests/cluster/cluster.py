@@ -193,8 +193,23 @@ class Cluster:
         while (left := await asyncio.to_thread(self.sql, unfinished)) != "0":
             for place in self.places:
                 self.check_alive(place)
-            assert time.monotonic() < deadline, f"{left} runs do not end: {self.log()}"
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"{left} runs do not end: {await asyncio.to_thread(self.left)}\n{self.log()}")
             await asyncio.sleep(0.2)
+
+    def left(self) -> str:
+        """What is stored of the first run that does not end."""
+        run_id = self.sql("SELECT run_id FROM {schema}.runs WHERE ended_at IS NULL LIMIT 1")
+        asked = {
+            "run": "SELECT row_to_json(r) FROM {schema}.runs r WHERE run_id = '%s'",
+            "nodes": "SELECT json_agg(n) FROM {schema}.nodes n",
+            "inbox": "SELECT json_agg(i) FROM {schema}.inbox i WHERE run_id = '%s'",
+            "ready": "SELECT json_agg(r) FROM {schema}.ready r WHERE key LIKE '%s%%'",
+            "events": "SELECT json_agg(e ORDER BY seq) FROM {schema}.events e WHERE run_id = '%s'",
+        }
+        return "\n".join(
+            f"{what}: {self.sql(query % run_id if '%s' in query else query)}" for what, query in asked.items()
+        )
 
     async def stop(self) -> None:
         """In good order."""

@@ -38,15 +38,20 @@ class HeldStore(MortalStore):
         self.then: Callable[[], None] = lambda: None
         self.late = False
         """Held after the call took effect, and not before."""
+        self.failing: dict[str, int] = {}
+        """How many of the next calls find the store out of reach, by name."""
 
     def __getattr__(self, name: str) -> Any:
         member = super().__getattr__(name)
         if name == "commit_now":
             return lambda flush: False  # every commit can be held
-        if name not in ("history", "commit", "run", "put_workflow"):
+        if name not in ("history", "commit", "run", "put_workflow", "release"):
             return member
 
         async def call(*args: Any, **options: Any) -> Any:
+            if self.failing.get(name, 0):
+                self.failing[name] -= 1
+                raise StoreUnavailable("the connection was lost")
             held = self.hold(name, args)
             if held:
                 self.hold = lambda name, args: False
@@ -431,5 +436,22 @@ def test_a_message_waits_for_the_adopter_that_is_loading_its_run(
         store.go.set()
         await asyncio.gather(round_of_adoption, told)
         assert (await final(node, RUN)).output == [7]
+
+    play(tmp_path, test)
+
+
+@pytest.mark.parametrize("kind", ["signal", "pause"])
+def test_a_run_claimed_for_a_command_goes_on_though_the_store_was_out_of_reach(tmp_path: Path, kind: str) -> None:
+    """Neither loaded nor given up, it would stay with an owner that lives and does not have it."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, waits, run_id=RUN)
+        await parked(node, RUN)
+        store.failing = {"history": 1, "release": 2}
+        with pytest.raises(StoreUnavailable):
+            await node.command(RUN, kind, {"name": "item", "payload": 1, "key": "first"} if kind == "signal" else {})
+        await until(lambda: RUN in node.live or world.database.runs[RUN].owner is None)
+        await node.command(RUN, "signal", {"name": "item", "payload": 2, "key": "second"})
+        assert (await final(node, RUN)).state == "succeeded"
 
     play(tmp_path, test)

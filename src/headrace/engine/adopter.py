@@ -141,17 +141,48 @@ class Adopter:
         node = self._node
         epoch = node.epoch
         claimed = await node.store.claim(node.id, epoch, limit, run_ids)
-        leaving = {run_id: live for run_id in claimed if (live := node.leaving(run_id)) is not None}
-        if leaving:
-            for live in leaving.values():
-                await live.until_closed()
-            again = list(leaving)
-            await node.store.release(node.id, epoch, again)
-            again = await node.store.claim(node.id, epoch, len(again), again)
-            claimed = [run_id for run_id in claimed if run_id not in leaving or run_id in again]
-        if claimed:
-            await node.teller.claimed(claimed)
+        try:
+            leaving = {run_id: live for run_id in claimed if (live := node.leaving(run_id)) is not None}
+            if leaving:
+                for live in leaving.values():
+                    await live.until_closed()
+                again = list(leaving)
+                await node.store.release(node.id, epoch, again)
+                again = await node.store.claim(node.id, epoch, len(again), again)
+                claimed = [run_id for run_id in claimed if run_id not in leaving or run_id in again]
+            if claimed:
+                await node.teller.claimed(claimed)
+        except BaseException:  # also if whoever wanted it for a command has given up
+            self._give_back_soon(claimed, epoch)
+            raise
         return claimed
+
+    async def give_back(self, run_id: RunId, epoch: Epoch) -> None:
+        """Give up a run that this node owns and does not have in memory. If the store is out of reach that is done as
+        soon as it is back: a run whose living owner does not have it would never go on."""
+        try:
+            await self._node.store.release(self._node.id, epoch, [run_id])
+        except Fenced:
+            return
+        except HeadraceError as error:
+            logger.warning("a run could not be given up; it is tried again", extra={"error": str(error)})
+            self._give_back_soon([run_id], epoch)
+
+    def _give_back_soon(self, run_ids: Sequence[RunId], epoch: Epoch) -> None:
+        if run_ids:
+            self._node.spawn(self._insist_on_giving_back(run_ids, epoch), "headrace-give-back")
+
+    async def _insist_on_giving_back(self, run_ids: Sequence[RunId], epoch: Epoch) -> None:
+        node = self._node
+        while node.holds(epoch):
+            try:
+                await node.store.release(node.id, epoch, run_ids)
+                self.wake()
+                return
+            except Fenced:
+                return
+            except HeadraceError:
+                await asyncio.sleep(BACK_SECONDS)
 
     async def _release(self) -> None:
         """Give up what was claimed and not taken over. What was claimed under an epoch that is over is no longer held."""

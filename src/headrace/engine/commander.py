@@ -289,14 +289,14 @@ class Commander:
             else:
                 live = await node.adopter.load(run_id, epoch, bind=not isinstance(given, inp.Cancel | inp.Pause))
         except UserCodeError as error:
-            await node.store.release(node.id, epoch, [run_id])
+            await node.adopter.give_back(run_id, epoch)
             without = f"to end the run without its code: headrace runs terminate {run_id}"
             error.hint = f"{error.hint}; {without}" if error.hint else without
             raise
         except Fenced:
             raise
         except BaseException:
-            await node.store.release(node.id, epoch, [run_id])
+            await node.adopter.give_back(run_id, epoch)
             raise
         node.adopter.take_up(live)
         durable = asyncio.get_running_loop().create_future()

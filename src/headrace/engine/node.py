@@ -453,7 +453,7 @@ class Node:
         self.drop(live, error)
         await self.journal.drained()
         if self.holds(epoch):
-            await self.store.release(self.id, epoch, [live.run_id])
+            await self.adopter.give_back(live.run_id, epoch)
 
     def drop(self, live: LiveRun, error: HeadraceError | None = None) -> None:
         """Forget a run: this node no longer owns it. Attempts under way are interrupted, outcomes ignored."""
