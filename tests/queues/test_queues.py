@@ -11,7 +11,9 @@ import pytest
 from headrace import Headrace, RunCancelled, RunFailed
 from headrace.config.keys import settings_of
 from headrace.core import events as ev
+from headrace.core.errors import StoreUnavailable
 from headrace.core.ids import RunId
+from headrace.engine import peers
 from headrace.engine.routes import OFFERS_MIN
 from headrace.service import files
 
@@ -416,5 +418,33 @@ def test_code_that_changed_is_seen_by_the_attempts_of_others_too(tmp_path: Path)
             files.forget_modules([tmp_path / "soup_of_the_day.py"])
             worker.forget_code()
             assert (await (await owner.run(str(file))).wait()).tasks["say"].output == "pumpkin soup"
+
+    play(test)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the connection was lost"), RuntimeError("a defect")])
+def test_an_attempt_is_offered_though_nobody_could_be_asked_who_serves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It was the last for a long while: nothing else would have brought it to the store."""
+    failed: list[Exception] = []
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, _ = await nodes.owner(), await nodes.worker()
+            ask = owner.store.nodes
+
+            async def out_of_reach() -> Any:
+                task = asyncio.current_task()
+                if task is not None and task.get_name() == "headrace-offer" and not failed:
+                    failed.append(error)
+                    raise error
+                return await ask()
+
+            monkeypatch.setattr(owner.store, "nodes", out_of_reach)
+            monkeypatch.setattr(peers, "FRESH_SECONDS", 0.0)
+            run = await owner.run(tasks.through)
+            assert await run.result() == {"near_2": 5}
+            assert failed
 
     play(test)

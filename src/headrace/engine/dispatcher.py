@@ -17,6 +17,7 @@ here, the next owner offers again under the same keys, and finds claims and outc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -81,11 +82,14 @@ class Dispatcher:
         self.waiting.append(ticket)
         if self.settled.is_set():
             self.settled.clear()
-            self._node.spawn(self._offer_waiting(), "headrace-offer")
+            self._node.spawn(self.offer_waiting(), "headrace-offer")
 
-    async def _offer_waiting(self) -> None:
+    async def offer_waiting(self) -> None:
+        """Put everything on offer that waits for it; only while nobody else does: see ``settled``."""
+        self.settled.clear()
         try:
-            await self.routes.peers.refresh_if_old()
+            with contextlib.suppress(HeadraceError):  # then they are as they were
+                await self.routes.peers.refresh_if_old()
             while self.waiting and not self._node.stopping:
                 batch, self.waiting = self.waiting[:OFFER_BATCH], self.waiting[OFFER_BATCH:]
                 await self.offer(batch)

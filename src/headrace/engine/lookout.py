@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.contracts.ready import Standing, outcome_kind, run_of
+from headrace.contracts.store import BACK_SECONDS
 from headrace.core import inputs as inp
 from headrace.core.effects import is_launchable
 from headrace.core.errors import HeadraceError
@@ -60,6 +61,7 @@ class Lookout:
                     await self.check()
             except HeadraceError as error:
                 logger.warning("looking after attempts on offer failed", extra={"error": str(error)})
+                await asyncio.sleep(BACK_SECONDS)
 
     def wake(self) -> None:
         """Attempts wait for a slot: others may have some."""
@@ -90,6 +92,8 @@ class Lookout:
             and dispatcher.is_wanted(ticket)
             and (run_of(key), outcome_kind(key)) not in told
         ]
+        if dispatcher.waiting and dispatcher.settled.is_set():  # whoever was to offer them has failed
+            await dispatcher.offer_waiting()
         if missing and dispatcher.settled.is_set():
             again = [ticket for ticket in missing if not ticket.unit.node.options.at_most_once]
             for ticket in missing:
