@@ -448,3 +448,30 @@ def test_an_attempt_is_offered_though_nobody_could_be_asked_who_serves_it(
             assert failed
 
     play(test)
+
+
+def test_a_claim_whose_answer_got_lost_is_carried_out_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claimer lives, so nobody takes it away."""
+    lost: list[str] = []
+
+    async def test() -> None:
+        async with cluster(tmp_path) as nodes:
+            owner, worker = await nodes.owner(), await nodes.worker()
+            claim_attempts = worker.store.claim_attempts
+
+            async def claim(*args: Any) -> Any:
+                claims = await claim_attempts(*args)
+                if claims and not lost:
+                    lost.extend(claim.key for claim in claims)
+                    raise StoreUnavailable("the connection was lost before the answer came")
+                return claims
+
+            monkeypatch.setattr(worker.store, "claim_attempts", claim)
+            run = await owner.run(tasks.through)
+            assert await run.result() == {"near_2": 5}
+            assert len(lost) == 1
+            assert await owner.store.queues() == []
+
+    play(test)
