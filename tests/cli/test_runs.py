@@ -185,6 +185,7 @@ def test_show_names_every_task_and_item(work):
     assert lines[0] == "good succeeded"
     assert any("✓ one" in line and line.endswith("4") for line in lines)
     assert any("✓ [1]" in line for line in lines)
+    assert any("✓ big" in line and line.endswith("(500,002 bytes; all of it: -o json)") for line in lines)
     assert work.json("runs", "show", "-", "--items")["tasks"]["each"]["item_list"][1]["output"] == 10
 
 

@@ -16,6 +16,7 @@ from headrace.cli.progress import done_of, duration, failure_text
 from headrace.cli.summary import Summary
 from headrace.cli.times import local, span
 from headrace.contracts.store import RunRow
+from headrace.core.run import reference_of
 from headrace.core.states import TaskState
 from headrace.core.view import RunView, TaskView
 
@@ -112,6 +113,8 @@ def _item_lines(task: TaskView, items_max: int, paint: Paint) -> list[str]:
 def _short(value: object) -> str:
     if value is None:
         return ""
+    if reference_of(value) is not None and isinstance(value, dict):
+        return f"({value['bytes']:,} bytes; all of it: -o json)"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     text = " ".join(text.split())
     return text if len(text) <= VALUE_CHARS_MAX else text[: VALUE_CHARS_MAX - 3] + "..."
