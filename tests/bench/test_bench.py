@@ -55,6 +55,20 @@ def test_the_memory_store_has_no_limit_of_a_commit():
     assert row("W2", WORKLOADS["W2"], found["workloads"]["W2"])[-1] == ""  # no ratio: neither reached nor missed
 
 
+@pytest.mark.parametrize(
+    ("ratios", "mark"),
+    [
+        ({"ratio": 1.7, "plain_ratio": 1.5}, "reached"),
+        ({"ratio": 1.7, "plain_ratio": 1.7}, "missed"),
+        ({"ratio": 1.5}, "reached"),  # a store on a server
+        ({"ratio": 1.7}, "missed"),
+    ],
+)
+def test_a_hop_is_judged_by_plain_commits_where_there_are_any(ratios, mark):
+    result = {"hop_ms": 0.2, "min": 0.1, "max": 0.3, "raw_limit": 0.1, **ratios}
+    assert row("D1", WORKLOADS["D1"], result)[-1] == mark
+
+
 def test_workloads_are_chosen_by_name_or_beginning():
     assert list(choose(["w1-1000"])) == ["W1-1000"]
     assert list(choose(["W1"])) == [name for name in WORKLOADS if name.startswith("W1-")]

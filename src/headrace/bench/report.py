@@ -65,8 +65,10 @@ def row(name: str, workload: Workload, result: dict[str, Any]) -> list[str]:
         target = f"{'at least' if workload.rising else 'at most'} {number(workload.target)}"
         reached = value >= workload.target if workload.rising else value <= workload.target
     elif workload.ratio_target is not None:
-        target = f"ratio at most {workload.ratio_target:g}"
-        reached = None if ratio is None else ratio <= workload.ratio_target
+        judged = result.get("plain_ratio", ratio)
+        which = f"{judged:.2f} plain commits, " if "plain_ratio" in result else "ratio "
+        target = f"{which}at most {workload.ratio_target:g}"
+        reached = None if judged is None else judged <= workload.ratio_target
     return [
         name,
         workload.title,
