@@ -40,6 +40,8 @@ class HeldStore(MortalStore):
         """Held after the call took effect, and not before."""
         self.failing: dict[str, int] = {}
         """How many of the next calls find the store out of reach, by name."""
+        self.unheard: set[str] = set()
+        """Calls that take effect, and whose answer gets lost, once, by name."""
 
     def __getattr__(self, name: str) -> Any:
         member = super().__getattr__(name)
@@ -49,6 +51,10 @@ class HeldStore(MortalStore):
             return member
 
         async def call(*args: Any, **options: Any) -> Any:
+            if name in self.unheard:
+                self.unheard.discard(name)
+                await member(*args, **options)
+                raise StoreUnavailable("the connection was lost before the answer came")
             if self.failing.get(name, 0):
                 self.failing[name] -= 1
                 raise StoreUnavailable("the connection was lost")
@@ -452,6 +458,30 @@ def test_a_run_claimed_for_a_command_goes_on_though_the_store_was_out_of_reach(t
             await node.command(RUN, kind, {"name": "item", "payload": 1, "key": "first"} if kind == "signal" else {})
         await until(lambda: RUN in node.live or world.database.runs[RUN].owner is None)
         await node.command(RUN, "signal", {"name": "item", "payload": 2, "key": "second"})
+        assert (await final(node, RUN)).state == "succeeded"
+
+    play(tmp_path, test)
+
+
+def test_a_run_that_was_given_up_unheard_and_claimed_again_is_not_given_up_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopter, "BACK_SECONDS", 0.02)
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, gathers, 2, run_id=RUN)
+        await parked(node, RUN)
+        monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
+        # Given up unheard, and then out of reach for as long as it takes to claim it again.
+        store.failing, store.unheard = {"history": 1, "release": 1_000}, {"release"}
+        with pytest.raises(StoreUnavailable):
+            await node.command(RUN, "signal", {"name": "item", "payload": 1, "key": "first"})
+        await node.command(RUN, "signal", {"name": "item", "payload": 2, "key": "second"})
+        store.failing = {}
+        live = node.live[RUN]
+        await asyncio.sleep(0.2)  # several times as long as it waits before it tries again
+        assert node.live.get(RUN) is live, "given up, it was taken up a second time"
+        await node.command(RUN, "signal", {"name": "item", "payload": 3, "key": "third"})
         assert (await final(node, RUN)).state == "succeeded"
 
     play(tmp_path, test)

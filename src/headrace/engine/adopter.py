@@ -52,6 +52,8 @@ class Adopter:
         self._rung = asyncio.Event()
         self.refused: dict[RunId, HeadraceError] = {}
         """Runs this node could not take over, with the reason."""
+        self._owed: set[RunId] = set()
+        """Runs that this node has yet to give up, because the store was out of reach."""
         self._claimed: dict[RunId, Epoch] = {}
         """Runs that were claimed and not taken over yet, with the epoch they were claimed under; released at the end of
         the round, or of the next one if the store is out of reach then."""
@@ -141,6 +143,7 @@ class Adopter:
         node = self._node
         epoch = node.epoch
         claimed = await node.store.claim(node.id, epoch, limit, run_ids)
+        self._owed.difference_update(claimed)  # they had been given up, though nobody heard of it
         try:
             leaving = {run_id: live for run_id in claimed if (live := node.leaving(run_id)) is not None}
             if leaving:
@@ -170,19 +173,21 @@ class Adopter:
 
     def _give_back_soon(self, run_ids: Sequence[RunId], epoch: Epoch) -> None:
         if run_ids:
+            self._owed.update(run_ids)
             self._node.spawn(self._insist_on_giving_back(run_ids, epoch), "headrace-give-back")
 
     async def _insist_on_giving_back(self, run_ids: Sequence[RunId], epoch: Epoch) -> None:
         node = self._node
-        while node.holds(epoch):
+        while node.holds(epoch) and (owed := [run_id for run_id in run_ids if run_id in self._owed]):
             try:
-                await node.store.release(node.id, epoch, run_ids)
+                await node.store.release(node.id, epoch, owed)
                 self.wake()
-                return
+                break
             except Fenced:
-                return
+                break
             except HeadraceError:
                 await asyncio.sleep(BACK_SECONDS)
+        self._owed.difference_update(run_ids)
 
     async def _release(self) -> None:
         """Give up what was claimed and not taken over. What was claimed under an epoch that is over is no longer held."""
