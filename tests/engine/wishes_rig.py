@@ -85,10 +85,15 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def promised(waiting: Headrace, run_id: str) -> None:
-    """Wait until that node has been promised word of a run."""
-    words = waiting._node.wisher._words
-    await until(lambda: words.get(RunId(run_id)) and all(word.will_come for word in words[RunId(run_id)]))
+async def promised(waiting: Headrace, run_id: str, *, callers: int = 1) -> None:
+    """Wait until that node has been promised word of a run, for as many callers (default 1; at least 1). Callers begin to
+    wait one after the other, and each who begins makes the node ask the store once more."""
+
+    def heard() -> bool:
+        words = waiting._node.wisher._words.get(RunId(run_id), ())
+        return len(words) >= callers and all(word.will_come for word in words)
+
+    await until(heard)
 
 
 async def known(owner: Headrace, run_id: str) -> None:
