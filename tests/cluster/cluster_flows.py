@@ -1,5 +1,9 @@
-"""What a cluster under test carries out: a graph and code. Each task notes in ``ledger`` when it begins, before it does
-anything else; lines outlive the process, and their order is that of the file."""
+"""What a cluster under test carries out: a graph and code. Each task notes in ``ledger`` that it begins, before it does
+anything else; lines outlive the process, and their order is that of the file.
+
+The time in a line is that of the engine's last look at its lease before it began. A process that is suspended after that
+look and before the task's first line cannot be held back by anybody, and in ten minutes of suspensions one is.
+"""
 
 import os
 import time
@@ -9,6 +13,7 @@ import mill_tasks
 from mill_tasks import grind, sums, work
 
 from headrace import dag, task
+from headrace.engine import launcher
 
 FOLDER = Path(os.environ.get("CLUSTER_FOLDER", "."))
 NODE = os.environ.get("CLUSTER_NODE", "")
@@ -20,11 +25,29 @@ def note(file: str, line: str) -> None:
     os.close(handle)
 
 
+class Looks:
+    """Stands for the clock of the launcher: knows when it was last looked at."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def monotonic(self) -> float:
+        self._at = time.time()  # first: who is suspended from here on reads a later time below
+        return time.monotonic()
+
+    def take(self) -> float:
+        """When the attempt that begins now was looked at; now, if nobody has."""
+        at, self._at = self._at, None
+        return time.time() if at is None else at
+
+
 def take_over_mill() -> None:
     """In a process of a node: its tasks work as long, and note, as a cluster's do."""
     mill_tasks.WORK_SECONDS = float(os.environ["CLUSTER_WORK_SECONDS"])
     mill_tasks.TIMER_SECONDS = 0.1
-    mill_tasks.note_begin = lambda key, attempt: note("ledger", f"{key} {attempt} {time.time():.6f} {NODE}")
+    looks = Looks()
+    launcher.monotonic = looks.monotonic
+    mill_tasks.note_begin = lambda key, attempt: note("ledger", f"{key} {attempt} {looks.take():.6f} {NODE}")
 
 
 @task

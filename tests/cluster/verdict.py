@@ -99,7 +99,7 @@ class Verdict:
         self.runs[run_id] = created.workflow
 
     def _ledger(self, outcomes: dict[str, tuple[int, float]]) -> None:
-        """Nothing was begun after its outcome had been committed."""
+        """Nothing was begun by an engine that looked at its lease after the outcome had been committed."""
         begun: Counter[tuple[str, str]] = Counter()
         late: list[str] = []
         for line in self._cluster.lines("ledger"):
