@@ -202,7 +202,7 @@ def test_a_node_fenced_while_it_loads_a_run_takes_it_over_once(tmp_path: Path) -
         store.hold = lambda name, args: name == "history"
         first = asyncio.ensure_future(node.adopter.adopt_waiting())
         await store.reached.wait()
-        node._fence(Fenced("for the test"))
+        node.membership.fence(Fenced("for the test"))
         await until(lambda: node.epoch > epoch)
         rejoined = node.epoch
         store.go.set()

@@ -177,8 +177,8 @@ class World:
             with contextlib.suppress(Death):
                 await node.stop()
         if process.dead:
-            if node._keeper is not None:  # the thread is part of the process
-                node._keeper._stop.set()
+            if node.membership.keeper is not None:  # the thread is part of the process
+                node.membership.keeper._stop.set()
             node.waker.fall_silent()
         with contextlib.suppress(BaseException):
             await process.inner.close()

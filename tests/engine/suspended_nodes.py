@@ -34,7 +34,7 @@ from headrace.core.errors import Fenced
 from headrace.core.ids import Epoch, NodeId
 from headrace.durable.virtual import install
 from headrace.engine import launcher as launcher_module
-from headrace.engine import node as node_module
+from headrace.engine import membership as membership_module
 from headrace.engine.keeper import RENEWALS_PER_LEASE, Keeper
 
 LEASE_SECONDS = 6.0
@@ -213,7 +213,7 @@ class World:
         self.over = False
         ids = Random(seed)
         monkeypatch.setattr(os, "urandom", ids.randbytes)
-        for module in (time, node_module, launcher_module):
+        for module in (time, membership_module, launcher_module):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
         self._give_keepers_turns(monkeypatch)
         monkeypatch.setattr(flows, "LEDGER", [])

@@ -274,12 +274,12 @@ def test_everybody_who_waits_is_told_when_the_node_is_fenced(tmp_path: Path) -> 
             await turns()
             epoch = node.epoch
             store.errors = [Fenced("another epoch")]
-            node._lease_lost("it was taken")
+            node.membership.lost("it was taken")
             store.let_go()
             for waiting in (first, second):
                 with pytest.raises(Fenced):
                     await within(waiting)
-            await until(lambda: node.epoch > epoch and not node._rejoining)
+            await until(lambda: node.epoch > epoch and not node.membership.is_rejoining)
             joined = node.epoch
             assert (await ended(await start(node, graph(a=None)))).state == "succeeded"
             assert node.epoch == joined, "the old journal's last word fenced the node again"

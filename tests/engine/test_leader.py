@@ -161,7 +161,7 @@ def test_a_fenced_leader_leads_no_more_and_may_be_elected_again(tmp_path: Path) 
         async with memory_rig(tmp_path) as rig:
             node = await rig.node(node="n", lease_seconds=600.0)
             first = term_of(node)
-            node._lease_lost("for the test")
+            node.membership.lost("for the test")
             assert term_of(node) is None
             await until(lambda: term_of(node) is not None)
             assert (term_of(node) or 0) > (first or 0)

@@ -104,8 +104,8 @@ async def delay(folder: Path, *, is_leader: bool, down_after: float | None, down
         live = await start(dying, graph(a=None))
         await until(lambda: work.begun["a"])
         await dying.journal.drained()
-        assert dying._keeper is not None
-        await dying._keeper.stop()
+        assert dying.membership.keeper is not None
+        await dying.membership.keeper.stop()
         dying.abandon()
         died = clock.time()
         if down_after is None:
@@ -117,7 +117,7 @@ async def delay(folder: Path, *, is_leader: bool, down_after: float | None, down
         if fenced:  # the outage outlives their leases, too
             await asyncio.sleep(down_for / 2)
             for node in nodes.values():
-                node._lease_lost("the lease could not be renewed in time")
+                node.membership.lost("the lease could not be renewed in time")
             await asyncio.sleep(down_for / 2)
         else:
             await asyncio.sleep(down_for)
@@ -184,7 +184,7 @@ def test_a_fenced_node_joins_anew_though_its_attempts_and_its_keeper_do_not_end(
             store.slow = True
             await until(blocked.is_set)
             try:
-                node._lease_lost("the test says so")
+                node.membership.lost("the test says so")
                 await until(lambda: node.is_joined and node.epoch > epoch)
             finally:
                 end.set()

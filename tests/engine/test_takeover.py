@@ -58,7 +58,7 @@ def test_a_zombie_is_fenced_and_joins_again(tmp_path: Path) -> None:
             assert run.tasks[0].output is None
             epoch = zombie.epoch
             go.set()
-            await until(lambda: zombie.epoch != epoch and not zombie._rejoining)
+            await until(lambda: zombie.epoch != epoch and not zombie.membership.is_rejoining)
             assert live.closed
             assert not zombie_work.begun["b"]
             ends = [event for event in await events_of(heir.store, live.run_id) if isinstance(event, ev.TaskSucceeded)]
@@ -79,7 +79,7 @@ def test_a_node_that_slept_through_its_lease_begins_nothing_before_it_has_joined
             node: Node
 
             async def first(attempt: Attempt) -> None:
-                keeper = node._keeper
+                keeper = node.membership.keeper
                 assert keeper is not None
                 keeper.trusted_until = 0.0  # as after a long sleep; the next renewal is minutes away
 
@@ -355,7 +355,7 @@ def test_a_run_asked_for_while_the_node_joins_anew_is_created_once_it_has(tmp_pa
         async with memory_rig(tmp_path) as rig:
             node = await rig.node()
             epoch = node.epoch
-            node._lease_lost("the test says so")
+            node.membership.lost("the test says so")
             live = await start(node, graph(a=None))
             assert states(await final(node, live.run_id)) == {"a": "succeeded"}
             assert node.epoch > epoch
@@ -379,7 +379,7 @@ def test_a_request_gives_up_when_the_node_cannot_join_anew(tmp_path: Path) -> No
             node = rig.build(store=store, patience_seconds=0.2)
             await node.start()
             store.away = True
-            node._lease_lost("the test says so")
+            node.membership.lost("the test says so")
             with pytest.raises(Fenced, match="could not join again"):
                 await start(node, graph(a=None))
             await node.stop()

@@ -358,7 +358,7 @@ def test_a_node_that_loses_its_lease_loses_its_locks(tmp_path: Path) -> None:
         async with engine(tmp_path) as headrace:
             with pytest.raises(LockLost, match="node n lost its lease"):
                 async with headrace.lock("door"):
-                    headrace._node._lease_lost("for the test")
+                    headrace._node.membership.lost("for the test")
                     await asyncio.Event().wait()
 
     play(test())

@@ -317,7 +317,7 @@ def test_a_node_that_joins_anew_wishes_anew(tmp_path: Path, staying: None) -> No
             await owner.store.forget_wishes([(RunId(run.id), NodeId("b"))])
             owner._node.teller.look()
             await until(lambda: run.id not in owner._node.teller.known)
-            waiting._node._fence(Fenced("for the test"))
+            waiting._node.membership.fence(Fenced("for the test"))
             await known(owner, run.id)
             await owner.signal(run.id, "news", 7)
             assert await result == 7

@@ -313,7 +313,7 @@ def test_an_engine_that_can_no_longer_work_tells_its_callers(tmp_path: Path, sta
             run = await owner.run(listener)
             result = asyncio.ensure_future((await waiting.get(run.id)).result())
             await promised(waiting, run.id)
-            waiting._node._journal_broke(StoreUnavailable("the disk is gone"))
+            waiting._node.journal_broke(StoreUnavailable("the disk is gone"))
             with pytest.raises(StoreUnavailable, match="the disk is gone"):
                 await result
 

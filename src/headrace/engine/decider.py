@@ -150,7 +150,7 @@ class Decider:
         then: Callable[[], None] | None,
     ) -> Release:
         """What an input's events allow, once they are durable. If they never will be, the journal is broken, and
-        :meth:`_journal_broke` drops every run."""
+        :meth:`.Node.journal_broke` drops every run."""
         node = self._node
         changed = live.run.state is not before
         live.unsettled += 1

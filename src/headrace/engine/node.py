@@ -12,7 +12,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from time import monotonic  # by its own name: where workflow code runs, time.monotonic is replaced
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from headrace.contracts.artifacts import ArtifactStore
 from headrace.contracts.broker import Broker
 from headrace.contracts.locks import STORE, Locks
 from headrace.contracts.ready import Outcome
-from headrace.contracts.store import BACK_SECONDS, Store
+from headrace.contracts.store import Store
 from headrace.core.brains import graph_plan
 from headrace.core.errors import (
     EngineStopped,
@@ -42,16 +41,15 @@ from headrace.engine.dispatcher import Dispatcher
 from headrace.engine.holding import Holding
 from headrace.engine.janitor import Janitor
 from headrace.engine.journal import Journal
-from headrace.engine.keeper import Keeper
 from headrace.engine.launcher import Launcher
 from headrace.engine.leader import Leader
 from headrace.engine.library import Binder, Library, PlanMaker
 from headrace.engine.live import LiveRun
 from headrace.engine.locker import GIVING_BACK, Locker
+from headrace.engine.membership import Membership
 from headrace.engine.minting import new_node_id
 from headrace.engine.options import GuestSupport, NodeOptions
 from headrace.engine.parker import Parker
-from headrace.engine.peers import describe
 from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
 from headrace.engine.puller import Puller
@@ -61,17 +59,12 @@ from headrace.engine.teller import Teller
 from headrace.engine.updater import Updater
 from headrace.engine.waker import Waker
 from headrace.engine.watchdog import Watchdog
-from headrace.engine.wisher import WISHES_INFO, Wisher
+from headrace.engine.wisher import Wisher
 
 logger = logging.getLogger("headrace.node")
 
 RESIGN_SECONDS_MAX = 2.0
 """How long a node that stops waits for its right to lead to be given back."""
-
-REJOIN_STOP_SECONDS = 0.5
-"""How long a node that was fenced waits for its attempts, and for its keeper, to stop before it joins anew. What does not
-stop is left behind, and keeps its slots until it ends: others may carry the same attempts out by now, whether this node
-waits or not, and runs that have lost their owner wait for it."""
 
 
 class Node:
@@ -99,11 +92,12 @@ class Node:
         self.now = NodeClock(now)
         self.live: dict[RunId, LiveRun] = {}
         self.library = Library(store, bind, make_plan)
+        self.membership = Membership(self)
         self.locker = Locker(self, patience_seconds=lambda: self.options.patience_seconds)
         self.starter = Starter(self)
         self.decider = Decider(self)
         self.launcher = Launcher(self.decider, artifacts, self.now, self.locker)
-        self.launcher.may_begin = self._may_begin
+        self.launcher.may_begin = self.membership.may_begin
         self.planner = Planner(self.decider, self.launcher, self.options.slots, self.now, self.id)
         self.dispatcher = Dispatcher(self)
         self.planner.dispatcher = self.dispatcher
@@ -136,16 +130,12 @@ class Node:
         self.waker = Waker(self, broker)
         self.journal: Journal
         self.epoch = Epoch(0)
+        """This one and ``journal`` are the membership's to change."""
         self.counts = Counts()
         self.broken: HeadraceError | None = None
         """Why the node can no longer work; None while it can."""
         self.stopping = False
-        self._keeper: Keeper | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._rejoining = False
-        self._joined = asyncio.Event()
-        """Cleared while a node that lost its lease joins anew."""
-        self._joined.set()
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -154,7 +144,7 @@ class Node:
         await self.store.open()
         await self.waker.start()
         self.locker.open()
-        await self._join()
+        await self.membership.join()
         self.spawn(self.commander.serve(), "headrace-commander")
         self.spawn(self.waker.serve(), "headrace-waker")
         self.spawn(self.dispatcher.lookout.serve(), "headrace-dispatcher")
@@ -185,9 +175,9 @@ class Node:
             poll_seconds=self.options.poll_seconds,
             is_deaf=lambda: self.waker.is_deaf,
         )
-        self.puller.launcher.may_begin = self._may_begin
-        if self._keeper is not None:
-            self.puller.launcher.lease = self._keeper
+        self.puller.launcher.may_begin = self.membership.may_begin
+        if self.membership.keeper is not None:
+            self.puller.launcher.lease = self.membership.keeper
         self.planner.guest_launcher = self.puller.launcher
         puller = self.puller
         self.waker.on_queue = lambda _queue: puller.wake()
@@ -216,7 +206,12 @@ class Node:
     @property
     def is_joined(self) -> bool:
         """Whether it holds its lease, as far as it knows."""
-        return self._joined.is_set() and not self._rejoining
+        return self.membership.is_held and not self.membership.is_rejoining
+
+    @property
+    def pulls(self) -> bool:
+        """Whether it carries out attempts of runs that others own."""
+        return self.options.pull and self._guests is not None
 
     def place(self) -> str:
         """The name of this node's data folder: who works in the same one finds logs and large values there."""
@@ -227,50 +222,13 @@ class Node:
         if self._guests is not None:
             self._guests.keep_log(run_id, outcome)
 
-    async def _join(self) -> None:
-        options = self.options
-        pulls = options.pull and self._guests is not None
-        info = {
-            "version": 1,
-            "broker": self.waker.broker.url,
-            "adopt": options.adopt,
-            WISHES_INFO: True,
-            **describe(options.queues, options.labels, options.slots, pulls=pulls),
-        }
-        if options.database_clock:
-            asked_at = self.now.uncorrected()
-            database_now = await self.store.now()
-            self.now.follow(database_now, asked_at, self.now.uncorrected())
-        begun = monotonic()
-        self.epoch = await self.store.join(self.id, options.lease_seconds, self.waker.bell, info)
-        self.journal = Journal(
-            self.store,
-            self.id,
-            self.epoch,
-            patience_seconds=self.options.patience_seconds,
-            keep=self.artifacts.put,
-        )
-        self.journal.on_broken = self._journal_broke
-        self._keeper = Keeper(
-            self.store,
-            self.id,
-            self.epoch,
-            self.options.lease_seconds,
-            self._lease_lost,
-            taken_at=begun,
-            holding=self.holding,
-        )
-        for launcher in self.launchers():
-            launcher.lease = self._keeper
-        self._keeper.start()
-
     async def stop(self, *, drain_seconds: float = 0.0) -> None:
         """Stop: start nothing new, give attempts under way ``drain_seconds`` to end, interrupt the rest, make
         everything durable that is known, give all runs up so that they can go on elsewhere. Idempotent."""
         if self.stopping:
             return
         self.stopping = True
-        self._joined.set()
+        self.membership.give_up_waiting()
         self.wisher.give_up()
         self.planner.gatekeeper.open = False
         await self._resign()
@@ -290,8 +248,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.journal.stop()
-        if self._keeper is not None:
-            await self._keeper.stop()
+        await self.membership.stop()
         self.holding.lose_all("the engine stopped")
         given_up = list(self.live.values())
         for live in given_up:
@@ -342,7 +299,7 @@ class Node:
         """Fall silent as a process that dies does: nothing more is written, nothing is given up. For tests of what
         survives; the store must refuse this node's calls by then."""
         self.stopping = True
-        self._joined.set()
+        self.membership.give_up_waiting()
         self.planner.gatekeeper.open = False
         error = EngineStopped("the engine died")
         for live in list(self.live.values()):
@@ -357,8 +314,7 @@ class Node:
         self.leader.fall_silent()
         self.holding.lose_all(str(error))
         self.journal.abandon(error)
-        if self._keeper is not None:
-            self._keeper.let_go()
+        self.membership.fall_silent()
         self.waker.fall_silent()
         self.wisher.give_up()
 
@@ -376,23 +332,11 @@ class Node:
             if not self.stopping:
                 logger.exception("a background duty failed", extra={"duty": name})
 
-    # ---- losing the right to write -----------------------------------------------------------------------------------
+    # ---- what goes wrong ---------------------------------------------------------------------------------------------
 
-    def _lease_lost(self, why: str) -> None:
-        self._fence(Fenced(f"node {self.id} no longer owns its runs: {why}"))
-
-    def _may_begin(self) -> bool:
-        """Whether user code may begin. A process that was suspended for longer than its lease has the answer to a commit
-        before its eyes when it wakes up, and would begin what others have long done: it joins anew first."""
-        if self._keeper is None or monotonic() < self._keeper.trusted_until:
-            return True
-        why = "the lease had not been renewed when an attempt was about to begin"
-        asyncio.get_running_loop().call_soon(self._lease_lost, why)
-        return False
-
-    def _journal_broke(self, error: HeadraceError) -> None:
+    def journal_broke(self, error: HeadraceError) -> None:
         if isinstance(error, Fenced | HistoryConflict):  # either way, what is in memory is not what is stored
-            self._fence(error)
+            self.membership.fence(error)
             return
         self.broken = error
         logger.error("the store cannot take what has to be recorded; the node stops", extra={"error": str(error)})
@@ -401,46 +345,17 @@ class Node:
             self.drop(live, error)
         self.wisher.give_up()
 
-    def _fence(self, error: HeadraceError) -> None:
-        """Another node may own our runs by now: stop everything at once, record nothing, then join anew."""
-        if self._rejoining or self.stopping:
-            return
-        self._rejoining = True
-        self._joined.clear()
-        self.counts.fenced += 1
-        self.holding.lose_all(f"node {self.id} lost its lease")
-        logger.error("fenced", extra={"node": self.id, "epoch": self.epoch, "why": str(error)})
+    def fenced(self, error: HeadraceError) -> None:
+        """Another node may own our runs by now: stop everything at once, record nothing."""
         for live in list(self.live.values()):
             self.drop(live, error)
         if self.puller is not None:
             self.puller.lose_everything()
         self.journal.abandon(error)
-        self.spawn(self._rejoin(), "headrace-rejoin")
-
-    async def _rejoin(self) -> None:
-        old_keeper = self._keeper
-        if old_keeper is not None:
-            await old_keeper.stop(REJOIN_STOP_SECONDS)
-        await self.launcher.stop_all(min(self.options.stop_seconds, REJOIN_STOP_SECONDS))
-        delay = 0.1
-        while True:
-            try:
-                await self._join()
-                break
-            except HeadraceError as failed:
-                logger.warning("could not join again", extra={"error": str(failed)})
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, BACK_SECONDS)
-        self._rejoining = False
-        self._joined.set()
-        self.wisher.look(thorough=True)  # others may have forgotten the wishes of a node that was lost
-        if self.options.adopt:
-            await self.watchdog.try_look()
-            await self.adopter.adopt_waiting()
 
     def holds(self, epoch: Epoch) -> bool:
         """Whether what was claimed under an epoch is still this node's, as far as it knows."""
-        return epoch == self.epoch and self._joined.is_set()
+        return epoch == self.epoch and self.membership.is_held
 
     def leaving(self, run_id: RunId) -> LiveRun | None:
         """A run that this node gives up in a commit which it has not heard of yet: it has ended or is being parked."""
@@ -480,12 +395,8 @@ class Node:
         """Wait while a node that lost its lease joins anew: nothing of the request is stored yet, so it need not
         fail."""
         self.check_working()
-        if not self._joined.is_set():
-            try:
-                async with asyncio.timeout(self.options.patience_seconds):
-                    await self._joined.wait()
-            except TimeoutError:
-                raise Fenced(f"node {self.id} lost its lease and could not join again in time") from None
+        if not self.membership.is_held:
+            await self.membership.until_held()
             self.check_working()
 
     # ---- commands ----------------------------------------------------------------------------------------------------
