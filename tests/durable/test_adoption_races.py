@@ -16,7 +16,7 @@ from headrace.core.codec import encode_event
 from headrace.core.errors import Fenced, HistoryConflict, StoreUnavailable
 from headrace.core.events import SignalReceived
 from headrace.core.ids import RunId
-from headrace.engine import adopter, parker
+from headrace.engine import adopter, ownership, parker
 from headrace.engine.node import Node
 
 from code_world import CodeWorld, check_history, histories, start_code  # isort: skip
@@ -47,7 +47,7 @@ class HeldStore(MortalStore):
         member = super().__getattr__(name)
         if name == "commit_now":
             return lambda flush: False  # every commit can be held
-        if name not in ("history", "commit", "run", "put_workflow", "release"):
+        if name not in ("history", "commit", "run", "put_workflow", "claim", "release"):
             return member
 
         async def call(*args: Any, **options: Any) -> Any:
@@ -466,7 +466,7 @@ def test_a_run_claimed_for_a_command_goes_on_though_the_store_was_out_of_reach(t
 def test_a_run_that_was_given_up_unheard_and_claimed_again_is_not_given_up_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adopter, "BACK_SECONDS", 0.02)
+    monkeypatch.setattr(ownership, "BACK_SECONDS", 0.02)
 
     async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
         await start_code(node, gathers, 2, run_id=RUN)
@@ -483,5 +483,52 @@ def test_a_run_that_was_given_up_unheard_and_claimed_again_is_not_given_up_twice
         assert node.live.get(RUN) is live, "given up, it was taken up a second time"
         await node.command(RUN, "signal", {"name": "item", "payload": 3, "key": "third"})
         assert (await final(node, RUN)).state == "succeeded"
+
+    play(tmp_path, test)
+
+
+def test_a_run_that_is_claimed_while_it_is_being_given_up_is_claimed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that is repeated on its way (as after a cut connection) may come after the claim."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        epoch = node.epoch
+        await start_code(node, gathers, 2, run_id=RUN)
+        await parked(node, RUN)
+        monkeypatch.setattr(parker, "PARK_AFTER_SECONDS", CHILD_SECONDS_MAX)  # it stays once it is there
+        store.failing = {"history": 1}
+        store.hold, store.late = lambda name, args: name == "release", True
+        failing = asyncio.ensure_future(say(node, 1))
+        await store.reached.wait()  # given up once, and about to be given up once more
+        woken(world, RUN)
+        taking_over = asyncio.ensure_future(node.adopter.adopt_waiting())
+        await turns(500)
+        store.go.set()
+        with pytest.raises(StoreUnavailable):
+            await failing
+        assert await taking_over == 1
+        assert RUN in node.live
+        assert world.database.runs[RUN].owner == node.id
+        await say(node, 2)
+        await say(node, 3)
+        assert (await final(node, RUN)).state == "succeeded"
+        assert node.epoch == epoch, "it fenced itself"
+
+    play(tmp_path, test)
+
+
+def test_a_run_whose_claim_nobody_waits_for_any_more_is_given_back(tmp_path: Path) -> None:
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, waits, run_id=RUN)
+        await parked(node, RUN)
+        store.hold = lambda name, args: name == "claim"
+        given_up = asyncio.ensure_future(item(node))
+        await store.reached.wait()
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        store.go.set()
+        await node.command(RUN, "signal", {"name": "item", "payload": "told"})
+        assert (await final(node, RUN)).output == [2, "told", 4]
 
     play(tmp_path, test)

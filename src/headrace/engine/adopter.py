@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headrace.contracts.store import BACK_SECONDS
@@ -52,11 +52,9 @@ class Adopter:
         self._rung = asyncio.Event()
         self.refused: dict[RunId, HeadraceError] = {}
         """Runs this node could not take over, with the reason."""
-        self._owed: set[RunId] = set()
-        """Runs that this node has yet to give up, because the store was out of reach."""
         self._claimed: dict[RunId, Epoch] = {}
         """Runs that were claimed and not taken over yet, with the epoch they were claimed under; released at the end of
-        the round, or of the next one if the store is out of reach then."""
+        the round."""
         self._round = asyncio.Lock()
 
     def wake(self) -> None:
@@ -104,14 +102,13 @@ class Adopter:
         node = self._node
         if node.stopping:  # it starts nothing any more: what it took over now would only wait for its end
             return 0
-        await self._release()
         try:
             adopted = await self._adopt_unowned()
             for run_id in await node.store.waiting_runs():
                 if run_id in self.refused:
                     continue
                 epoch = node.epoch
-                if await self.claim(1, [run_id]):
+                if await node.ownership.claim(1, [run_id]):
                     self._claimed[run_id] = epoch
                     adopted += await self.adopt(run_id, epoch) is not None
         finally:
@@ -125,7 +122,7 @@ class Adopter:
         adopted = 0
         while len(node.live) < node.options.live_runs_max:
             epoch = node.epoch
-            claimed = await self.claim(CLAIM_RUNS)
+            claimed = await node.ownership.claim(CLAIM_RUNS)
             if not claimed:
                 break
             self._claimed.update(dict.fromkeys(claimed, epoch))
@@ -134,69 +131,14 @@ class Adopter:
                     adopted += await self.adopt(run_id, epoch) is not None
         return adopted
 
-    async def claim(self, limit: int, run_ids: Sequence[RunId] | None = None) -> list[RunId]:
-        """Take unowned runs; see :meth:`headrace.contracts.store.Leases.claim`.
-
-        A run that this node itself is just letting go of, in a commit whose outcome it has not heard, may be repeated:
-        that would give the run up again, under the hands of who claimed it. So that is waited for first, and the run
-        claimed anew."""
-        node = self._node
-        epoch = node.epoch
-        claimed = await node.store.claim(node.id, epoch, limit, run_ids)
-        self._owed.difference_update(claimed)  # they had been given up, though nobody heard of it
-        try:
-            leaving = {run_id: live for run_id in claimed if (live := node.leaving(run_id)) is not None}
-            if leaving:
-                for live in leaving.values():
-                    await live.until_closed()
-                again = list(leaving)
-                await node.store.release(node.id, epoch, again)
-                again = await node.store.claim(node.id, epoch, len(again), again)
-                claimed = [run_id for run_id in claimed if run_id not in leaving or run_id in again]
-            if claimed:
-                await node.teller.claimed(claimed)
-        except BaseException:  # also if whoever wanted it for a command has given up
-            self._give_back_soon(claimed, epoch)
-            raise
-        return claimed
-
-    async def give_back(self, run_id: RunId, epoch: Epoch) -> None:
-        """Give up a run that this node owns and does not have in memory. If the store is out of reach that is done as
-        soon as it is back: a run whose living owner does not have it would never go on."""
-        try:
-            await self._node.store.release(self._node.id, epoch, [run_id])
-        except Fenced:
-            return
-        except HeadraceError as error:
-            logger.warning("a run could not be given up; it is tried again", extra={"error": str(error)})
-            self._give_back_soon([run_id], epoch)
-
-    def _give_back_soon(self, run_ids: Sequence[RunId], epoch: Epoch) -> None:
-        if run_ids:
-            self._owed.update(run_ids)
-            self._node.spawn(self._insist_on_giving_back(run_ids, epoch), "headrace-give-back")
-
-    async def _insist_on_giving_back(self, run_ids: Sequence[RunId], epoch: Epoch) -> None:
-        node = self._node
-        while node.holds(epoch) and (owed := [run_id for run_id in run_ids if run_id in self._owed]):
-            try:
-                await node.store.release(node.id, epoch, owed)
-                self.wake()
-                break
-            except Fenced:
-                break
-            except HeadraceError:
-                await asyncio.sleep(BACK_SECONDS)
-        self._owed.difference_update(run_ids)
-
     async def _release(self) -> None:
         """Give up what was claimed and not taken over. What was claimed under an epoch that is over is no longer held."""
         node = self._node
         epoch = node.epoch
         run_ids = [run_id for run_id, claimed_under in self._claimed.items() if claimed_under == epoch]
-        if run_ids:
-            await node.store.release(node.id, epoch, run_ids)
         self._claimed.clear()
+        if run_ids:
+            await node.ownership.give_back(run_ids, epoch)
 
     async def adopt(self, run_id: RunId, epoch: Epoch) -> LiveRun | None:
         """Load a run that was claimed under an epoch and go on with it; None if it cannot be done: it is refused then,

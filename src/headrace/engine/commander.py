@@ -227,7 +227,7 @@ class Commander:
                 if row.key is not None and isinstance(given, inp.Retry):
                     await node.starter.reserve_key(row.workflow, row.key, run_id)  # another run may have it by now
                 epoch = node.epoch
-                if not await node.adopter.claim(1, [run_id]):
+                if not await node.ownership.claim(1, [run_id]):
                     return False
                 await self._apply_to_claimed(row, epoch, given)
                 return True
@@ -289,14 +289,14 @@ class Commander:
             else:
                 live = await node.adopter.load(run_id, epoch, bind=not isinstance(given, inp.Cancel | inp.Pause))
         except UserCodeError as error:
-            await node.adopter.give_back(run_id, epoch)
+            await node.ownership.give_back([run_id], epoch)
             without = f"to end the run without its code: headrace runs terminate {run_id}"
             error.hint = f"{error.hint}; {without}" if error.hint else without
             raise
         except Fenced:
             raise
         except BaseException:
-            await node.adopter.give_back(run_id, epoch)
+            await node.ownership.give_back([run_id], epoch)
             raise
         node.adopter.take_up(live)
         durable = asyncio.get_running_loop().create_future()

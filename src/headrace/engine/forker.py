@@ -124,7 +124,7 @@ async def _hold(node: Node, run_id: RunId) -> tuple[LiveRun | None, bool]:
     lost = await node.store.expire_lost() if row.owner is not None else []  # without a term: see Commander.send
     epoch = node.epoch
     try:
-        is_claimed = await node.adopter.claim(1, [run_id])
+        is_claimed = await node.ownership.claim(1, [run_id])
     finally:
         node.watchdog.found_lost(lost)
     if not is_claimed:
@@ -136,7 +136,7 @@ async def _hold(node: Node, run_id: RunId) -> tuple[LiveRun | None, bool]:
     except Fenced:
         raise
     except BaseException:
-        await node.store.release(node.id, epoch, [run_id])
+        await node.ownership.give_back([run_id], epoch)
         raise
 
 

@@ -49,6 +49,7 @@ from headrace.engine.locker import GIVING_BACK, Locker
 from headrace.engine.membership import Membership
 from headrace.engine.minting import new_node_id
 from headrace.engine.options import GuestSupport, NodeOptions
+from headrace.engine.ownership import Ownership
 from headrace.engine.parker import Parker
 from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
@@ -103,6 +104,7 @@ class Node:
         self.planner.dispatcher = self.dispatcher
         self._guests = guests
         self.puller: Puller | None = None
+        self.ownership = Ownership(self)
         self.adopter = Adopter(self)
         self.commander = Commander(self)
         self.performer = Performer(self)
@@ -368,7 +370,7 @@ class Node:
         self.drop(live, error)
         await self.journal.drained()
         if self.holds(epoch):
-            await self.adopter.give_back(live.run_id, epoch)
+            await self.ownership.give_back([live.run_id], epoch)
 
     def drop(self, live: LiveRun, error: HeadraceError | None = None) -> None:
         """Forget a run: this node no longer owns it. Attempts under way are interrupted, outcomes ignored."""

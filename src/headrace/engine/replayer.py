@@ -108,11 +108,11 @@ async def _misfit(node: Node, run_id: RunId) -> bool:
     if replayed is None or replayed.difference is None:
         return False
     epoch = node.epoch
-    if not await node.adopter.claim(1, [run_id]):
+    if not await node.ownership.claim(1, [run_id]):
         return False
     logger.warning("a run's code does not fit", extra={"run_id": run_id, "difference": replayed.difference})
     live = await node.adopter.adopt(run_id, epoch)  # records the suspension and lets go
     if live is None:
-        await node.store.release(node.id, epoch, [run_id])
+        await node.ownership.give_back([run_id], epoch)
     await node.journal.drained()
     return live is not None
