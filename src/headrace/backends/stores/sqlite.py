@@ -46,6 +46,7 @@ from headrace.backends.stores.sqlite_connection import (
 )
 from headrace.backends.stores.sqlite_errors import LOCKED, primary_code, translated, translating
 from headrace.backends.stores.sqlite_files import file_system_of, path_of_url, prepare_place
+from headrace.backends.stores.sqlite_lent import Lender
 from headrace.backends.stores.sqlite_locks import NodeLock, NodeLocks
 from headrace.backends.stores.sqlite_opened import Opened
 from headrace.backends.stores.sqlite_pace import Pace, is_small
@@ -384,9 +385,10 @@ class SqliteStore:
             transaction.cancel()
             raise
 
-    def _transact(self, db: sqlite3.Connection, transaction: Transaction) -> bytes:
+    def _transact(self, lender: Lender, transaction: Transaction) -> bytes:
         self._gate.pass_()
-        return transaction.run(db, self._busy_seconds)
+        with lender.lent() as db:
+            return transaction.run(db, self._busy_seconds)
 
     # ---- inbox ---------------------------------------------------------------------------------------------------
 
