@@ -142,6 +142,7 @@ async def sagas() -> None:
         await steps.step(pack("kettle"))  # error: reportArgumentType
         number: int = await steps.step(charge(5))  # error: reportAssignmentType
         await steps.step(charge(5), undo=5)  # error: reportArgumentType
+        await steps.step(run_task(book, "alice", 5), undo=pack)  # error: reportArgumentType
         await steps.step(charge("five"))  # error: reportArgumentType
         print(number)
 
@@ -190,6 +191,7 @@ async def program(headrace: Headrace) -> None:
 async def tested() -> None:
     async with Environment() as env:
         await env.start(child)  # error: reportCallIssue
+        env.stub(charge, lambda: "paid")  # error: reportCallIssue, reportArgumentType
         text: str = await env.run(child, "kettle")  # error: reportAssignmentType
         text = await (await env.start(child, "kettle")).result()  # error: reportAssignmentType
         print(text, tusk)  # error: reportUnknownArgumentType
