@@ -31,8 +31,8 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 import msgspec
 
 from headrace.assembly import Headrace
-from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.authoring.tasks import TaskFunction
+from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.client.definitions import Definition
 from headrace.contracts.store import RunFilter, Store
 from headrace.core import events as ev
