@@ -297,14 +297,19 @@ class _Look(ast.NodeVisitor):
             if isinstance(function, ast.Call) and isinstance(function.func, ast.Attribute):
                 function = function.func.value  # charge.options(...)(order)
             full = self._module.dotted(function)
-            steps = isinstance(function, ast.Attribute) and function.attr == "step"
-            if steps and isinstance(function.value, ast.Name) and function.value.id in self._sagas:
+            if self._is_step(function):
                 full = "headrace.Saga.step"
             is_awaited = isinstance(function, ast.Name) and function.id in self._module.awaited
             if full in DURABLE or is_awaited or node.value in self._asynchronous:
                 what = full or ast.unparse(function)
                 self._report(node.value, "not-awaited", f"{what}() is called but not awaited: it does not run")
         self.generic_visit(node)
+
+    def _is_step(self, function: ast.expr) -> bool:
+        """Whether it is the ``step`` of a saga."""
+        if not isinstance(function, ast.Attribute) or function.attr != "step":
+            return False
+        return isinstance(function.value, ast.Name) and function.value.id in self._sagas
 
     # ---- sets ----------------------------------------------------------------------------------------------------------
 
