@@ -230,8 +230,8 @@ def synchronous() -> None:
         print(headrace.run(etl).result())
 
 
-def stub_charge(order: Order) -> Receipt:
-    return Receipt(order.item)
+def stub_charge(given: Order) -> Receipt:  # names need not be the same
+    return Receipt(given.item)
 
 
 async def tested() -> None:

@@ -191,7 +191,6 @@ async def program(headrace: Headrace) -> None:
 async def tested() -> None:
     async with Environment() as env:
         await env.start(child)  # error: reportCallIssue
-        env.stub(charge, lambda: "paid")  # error: reportCallIssue, reportArgumentType
         text: str = await env.run(child, "kettle")  # error: reportAssignmentType
         text = await (await env.start(child, "kettle")).result()  # error: reportAssignmentType
         print(text, tusk)  # error: reportUnknownArgumentType
