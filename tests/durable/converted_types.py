@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import msgspec
@@ -48,6 +48,23 @@ class Order(pydantic.BaseModel):
         if value < 1:
             raise ValueError("an order's id is positive")
         return value
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"] = "cat"
+    name: str
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"] = "dog"
+    name: str
+
+    @pydantic.computed_field
+    @property
+    def greeting(self) -> str:
+        return f"{self.name}!"
+
+    model_config = pydantic.ConfigDict(extra="forbid")
 
 
 class Fractions:
@@ -130,6 +147,35 @@ def of_path(value: Path) -> Path:
     return value
 
 
+@task
+def of_pet(value: Cat | Dog) -> Cat | Dog:
+    assert isinstance(value, Cat | Dog)
+    return value
+
+
+@task
+def of_anything(value: list[Line | Parcel | Money | None]) -> list[Line | Parcel | Money | None]:
+    assert not any(isinstance(one, dict) for one in value)
+    return value
+
+
+@task
+def of_numbers(value: dict[int, str]) -> dict[int, str]:
+    assert all(isinstance(key, int) for key in value)
+    return value
+
+
+@task
+def of_days(value: dict[date, date | datetime]) -> dict[date, date | datetime]:
+    assert not any(isinstance(one, str) for one in (*value, *value.values()))
+    return value
+
+
+@task
+def of_texts(value: Path | str) -> Path | str:
+    return value
+
+
 def samples() -> list[tuple[Any, Any]]:
     """Tasks and what to give them."""
     return [
@@ -143,4 +189,10 @@ def samples() -> list[tuple[Any, Any]]:
         (of_scalar, numpy.float32(1.5)),
         (of_fraction, Fraction(1, 3)),
         (of_path, Path("/a/b")),
+        (of_pet, Cat(name="Tom")),
+        (of_pet, Dog(name="Rex")),
+        (of_anything, [Parcel(1.5, [Line("a", 2)]), None, Money(3), Line("b", 1)]),
+        (of_numbers, {1: "a", -2: "b"}),
+        (of_days, {date(2026, 2, 28): datetime(2026, 2, 28, 6), date(2026, 3, 1): date(2026, 3, 2)}),
+        (of_texts, "2026"),
     ]

@@ -10,13 +10,16 @@ from headrace.durable.check import check_source
 from headrace.durable.check_rules import REMEDIES
 
 HEAD = """
-import asyncio, os, random, time, uuid, threading, subprocess, contextlib
+import asyncio, os, random, time, uuid, threading, subprocess, contextlib, functools
 import requests as web
+from os import *
 from time import sleep
 from pathlib import Path
-from headrace import task, workflow, wait_for_signal
+from headrace import task, workflow, wait_for_signal, saga
 
 CACHE = {}
+pause = time.sleep
+cwd = os.getcwd
 
 @task
 async def charge(n: int) -> int:
@@ -68,6 +71,19 @@ def found(body: str, *, helpers: str = "") -> list[str]:
         ("set-order", "return [await charge(x) for x in set([n]) | {2}]"),
         ("set-order", "return list({1, 2})"),
         ("set-order", "todo = {1, 2}\nawait charge(todo.pop())"),
+        ("set-order", "names: set[str] = set()\nfor x in names: await charge(x)"),
+        ("set-order", "async def inner(names: 'frozenset[str] | None'):\n    return list(names)\nawait inner({'a'})"),
+        ("set-order", "for x in {1}.union([2]): await charge(x)"),
+        ("set-order", "return ','.join({'a', 'b'})"),
+        ("set-order", "return [*{1, 2}]"),
+        ("set-order", "first, second = {1, 2}\nawait charge(first)"),
+        ("blocking", "functools.partial(time.sleep, 1)()"),
+        ("blocking", "list(map(time.sleep, [1]))"),
+        ("blocking", "pause(1)"),
+        ("surroundings", "return cwd()"),
+        ("surroundings", "return getpid()"),
+        ("blocking", "Path('x').exists()"),
+        ("not-awaited", "async with saga() as s:\n    s.step(charge(n))"),
         ("global", "global CACHE\nCACHE = {}"),
         ("global", "CACHE[n] = 1"),
         ("global", "CACHE.update(a=1)"),
@@ -95,6 +111,11 @@ def test_a_rule_finds(rule: str, body: str):
         "for x in {'a': 1}: await charge(1)",
         "return {x + 1 for x in {1, 2}}",
         "return 1 in {1, 2} and len({1})",
+        "names: set[int] = {1}\nreturn sum(x for x in names) + max(x for x in names), {*names}, any([x for x in names])",
+        "names = {1}\nreturn sorted(x for x in names)",
+        "async with saga() as s:\n    await s.step(charge(n))",
+        "requests = [n]\nreturn list(map(requests.index, [n]))",
+        "other = n\nother.exists()\nother.open()",
         "cache = {}\ncache[n] = 1\ncache.update(a=1)",
         "CACHE = []\nCACHE.append(1)",
         "try:\n    await charge(n)\nexcept asyncio.CancelledError:\n    await charge(0)\n    raise",
@@ -230,7 +251,7 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypa
     assert capfd.readouterr().out == "good.py: ok, 1 workflow\n"
     assert run(["bad.py", "good.py"]) == 2
     shown = capfd.readouterr().out
-    assert "bad.py:17:5: blocking: time.sleep()" in shown
+    assert "bad.py:20:5: blocking: time.sleep()" in shown
     assert "asyncio.sleep" in shown
     assert "1 problem" in shown
     assert run(["broken.py"]) == 2

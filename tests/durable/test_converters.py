@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy
+import pydantic
 import pytest
 
-from headrace import Headrace, RunFailed, dag, query, run_task, task, wait_for_signal, workflow
+from headrace import (
+    Headrace,
+    RunFailed,
+    dag,
+    query,
+    run_task,
+    task,
+    update,
+    wait_for_signal,
+    wait_until,
+    workflow,
+)
 from headrace.contracts import converters
 
 import converted_types as types  # isort: skip
@@ -111,6 +124,78 @@ def test_a_value_that_a_model_refuses_names_the_argument(tmp_path: Path) -> None
         async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[code]) as hr:
             with pytest.raises(RunFailed, match=r"(?s)argument 'value' of .*an order's id is positive"):
                 await (await hr.start(code)).result()
+
+    play(test)
+
+
+def test_classes_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+    @dataclass
+    class Twin:
+        sku: str
+        count: int
+
+    @task
+    async def either() -> types.Line | Twin:
+        return Twin("a", 2)
+
+    @workflow
+    async def code() -> None:
+        await either()
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[code]) as hr:
+            with pytest.raises(RunFailed, match=r"may be of Line and Twin: give each a field that tells them apart"):
+                await (await hr.start(code)).result()
+
+    either.__headrace_function__.__annotations__["return"] = types.Line | Twin  # it is no name of a module
+    play(test)
+
+
+def test_messages_and_parameters_take_unions_and_keys_that_are_no_texts(tmp_path: Path) -> None:
+    @workflow
+    async def code(pets: list[types.Cat | types.Dog], stock: dict[int, int]) -> dict[int, int]:
+        @update
+        async def adopt(pet: types.Cat | types.Dog) -> str:
+            pets.append(pet)
+            return type(pet).__name__
+
+        await wait_until(lambda: len(pets) == 2)
+        assert isinstance(pets[0], types.Dog)
+        return stock
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[code]) as hr:
+            run = await hr.start(code, [types.Dog(name="Rex")], {1: 2})
+            assert await run.update("adopt", types.Cat(name="Tom")) == "Cat"
+            assert await run.result() == {1: 2}
+
+    play(test)
+
+
+def test_a_secret_is_not_stored_as_asterisks(tmp_path: Path) -> None:
+    class Login(pydantic.BaseModel):
+        password: pydantic.SecretStr
+
+    class Opened(Login):
+        @pydantic.field_serializer("password", when_used="json")
+        def open(self, value: pydantic.SecretStr) -> str:
+            return value.get_secret_value()
+
+    @task
+    async def login(with_: Any) -> Any:
+        return with_
+
+    @workflow
+    async def code(opened: bool) -> Any:
+        return await login((Opened if opened else Login)(password=pydantic.SecretStr("x")))
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db", workflows=[code]) as hr:
+            with pytest.raises(
+                RunFailed, match="a secret of Login would be stored as asterisks: give the secret's name"
+            ):
+                await (await hr.start(code, opened=False)).result()
+            assert await (await hr.start(code, opened=True)).result() == {"password": "x"}
 
     play(test)
 

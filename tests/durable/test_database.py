@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sqlite3
@@ -126,6 +127,8 @@ def test_what_fails_leaves_nothing(path: Path) -> None:
         "UPDATE runs SET state = 'succeeded'",
         "DELETE FROM task_outcomes",
         "DROP TABLE runs",
+        "DROP INDEX runs_by_state",
+        "CREATE TEMP TRIGGER t AFTER INSERT ON events BEGIN SELECT 1; END",
         "ALTER TABLE runs ADD COLUMN x",
         "ATTACH ':memory:' AS other",
         "PRAGMA synchronous = OFF",
@@ -179,6 +182,89 @@ def test_commit_by_method_and_by_with_is_refused_and_savepoints_are_not(path: Pa
 
     play(test)
     assert rows(path) == [("yes", 1)]
+
+
+def _leave(db: sqlite3.Connection, what: str, kept: list[Any]) -> None:
+    """Leave something behind."""
+    match what:
+        case "rows as dicts":
+            db.row_factory = lambda cursor, row: {column[0]: value for column, value in zip(cursor.description, row)}
+        case "texts as bytes":
+            db.text_factory = bytes
+        case "isolation":
+            db.isolation_level = "IMMEDIATE"
+        case "temporary table":
+            db.execute("CREATE TEMP TABLE scratch (x)")
+        case "open cursor":
+            db.executemany("INSERT INTO moves VALUES (?, 1)", [("a",), ("b",)])
+            kept.append(db.execute("SELECT * FROM moves"))
+            kept[-1].fetchone()
+        case _:
+            kept.append(db)
+
+
+LEFT = ["rows as dicts", "texts as bytes", "isolation", "temporary table", "open cursor", "connection"]
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_a_function_leaves_behind_nobody_finds(what: str, path: Path) -> None:
+    kept: list[Any] = []
+
+    @database_task
+    def leaves(db: sqlite3.Connection) -> None:
+        _leave(db, what, kept)
+
+    @database_task
+    def looks(db: sqlite3.Connection) -> list[Any]:
+        db.execute("CREATE TEMP TABLE scratch (x)")
+        db.execute("INSERT INTO moves VALUES ('last', 2)")
+        return [db.isolation_level, *db.execute("SELECT account FROM moves WHERE amount = 2").fetchone()]
+
+    @workflow
+    async def code() -> list[Any]:
+        await run_task(leaves)
+        return await run_task(looks)
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{path}", workflows=[code]) as hr:
+            assert await (await hr.start(code)).result() == [None, "last"]
+            for thing in kept:  # is closed: nothing is read or written outside of the transaction
+                with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                    thing.execute("DELETE FROM moves")
+
+    play(test)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO moves VALUES ('later', 3)")
+        db.commit()
+        assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "something holds an old snapshot"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("close", "closed its connection.*leave out close"), ("or rollback", "was over before it returned.*OR ROLLBACK")],
+)
+def test_a_function_that_ends_its_transaction_by_the_way_is_told_so(how: str, told: str, path: Path) -> None:
+    @database_task(retries=3)
+    def ends(db: sqlite3.Connection) -> None:
+        db.execute("CREATE UNIQUE INDEX one ON moves (account)")
+        db.execute("INSERT INTO moves VALUES ('x', 1)")
+        if how == "close":
+            with closing(db):
+                return
+        with contextlib.suppress(sqlite3.IntegrityError):
+            db.execute("INSERT OR ROLLBACK INTO moves VALUES ('x', 2)")
+
+    @workflow
+    async def code() -> None:
+        await run_task(ends)
+
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{path}", workflows=[code]) as hr:
+            with pytest.raises(RunFailed, match=f"forbidden_statement.*{told}"):
+                await (await hr.start(code)).result()
+
+    play(test)
+    assert rows(path) == []
 
 
 def test_what_takes_too_long_is_rolled_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,36 @@ def test_the_first_difference_is_reported(stored: list[bytes], function: Code, e
     assert actual in report, report
 
 
+async def swapped() -> str:
+    await charge()  # before the other
+    return await reserve()
+
+
+async def no_details() -> None:
+    await wait_for_signal("go")  # and no details
+
+
+async def details_and_signal() -> None:
+    set_details("x")
+    await wait_for_signal("go")
+
+
+@pytest.mark.parametrize(
+    ("stored", "function", "waits", "where"),
+    [
+        (history_of(first, perform("reserve")), swapped, "task charge", line("# before the other")),
+        (history_of(details_and_signal), no_details, "signal go", line("# and no details")),
+    ],
+)
+def test_what_the_code_waits_for_instead_is_told_with_its_line(
+    stored: list[bytes], function: Code, waits: str, where: str
+) -> None:
+    rig = on(stored, function)
+    assert rig.run.diverged is not None
+    assert rig.run.diverged.endswith(f"it waits for {waits} ({where}) after run.created")
+    assert str(rig.run.diverged_at) == where
+
+
 def test_steps_after_what_was_reached_may_change() -> None:
     async def changed() -> str:
         await reserve()

@@ -25,6 +25,7 @@ from headrace import (
     wait_until,
     workflow,
 )
+from headrace.engine.parker import Parker
 from headrace.testing import Environment, EnvironmentRun
 
 BOTH_STORES = pytest.mark.parametrize("store", ["memory://", "sqlite://"])
@@ -258,6 +259,34 @@ def test_a_call_that_hangs_meets_its_timeout() -> None:
         assert 10 <= second.at - first.at <= 12
 
     play(scenario)
+
+
+def test_a_call_that_hangs_for_ten_years_is_passed_in_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    look = Parker._park_idle
+
+    def counted(parker: Parker) -> None:
+        nonlocal looks
+        looks += 1
+        look(parker)
+
+    monkeypatch.setattr(Parker, "_park_idle", counted)
+
+    @task
+    async def endless() -> None: ...
+
+    @workflow
+    async def patient() -> None:
+        await endless()
+
+    async def scenario(env: Environment) -> None:
+        env.hang(endless)
+        run = await env.start(patient)
+        with pytest.raises(AssertionError, match="3650 days of virtual time.*waits for endless"):
+            await run.result()
+
+    play(scenario)
+    assert 10 < looks < 100_000
 
 
 def test_no_calls_at_all_cannot_be_planned() -> None:

@@ -14,6 +14,7 @@ from headrace import (
     continue_as_new,
     dag,
     info,
+    patched,
     set_attributes,
     start_child,
     task,
@@ -243,6 +244,45 @@ def test_a_run_that_continued_can_be_reset_to_just_before_that():
         assert (view.state, view.next_run != first_next) == ("continued", True)
         await hr.signal(view.next_run, "go")
         assert await again.result() == 0
+
+    play(test)
+
+
+@workflow
+async def newer(number: int) -> list[object]:
+    amount = await reserve(number)
+    side = "new" if patched("charge-first") else "old"
+    return [side, await charge(amount)]
+
+
+def test_a_cut_before_a_patch_takes_its_new_side_as_the_old_run_did():
+    async def test(hr: Headrace) -> None:
+        run = await hr.start(newer, 4)
+        assert await run.result() == ["new", 41]
+        before = await number_of(hr, run.id, ev.Patched) - 1
+        again = await hr.fork(run.id, to_event=before)
+        assert await again.result() == ["new", 41]
+        assert (await hr.replay(again.id, newer)).difference is None
+
+    play(test)
+
+
+def test_code_that_was_patched_meanwhile_takes_the_new_side_where_it_is_run_again():
+    @workflow(name="newer")
+    async def older(number: int) -> list[object]:
+        amount = await reserve(number)
+        return ["old", await charge(amount)]
+
+    async def test(hr: Headrace) -> None:
+        run = await hr.start(older, 4)
+        assert await run.result() == ["old", 41]
+        older.function.__code__, code = newer.function.__code__, older.function.__code__
+        try:
+            again = await hr.fork(run.id, to_task="charge")
+            assert await again.result() == ["new", 41]
+            assert (await hr.replay(again.id, older)).difference is None
+        finally:
+            older.function.__code__ = code
 
     play(test)
 

@@ -63,6 +63,14 @@ def pack(order: Order) -> list[str]:
     return [order.item] * order.amount
 
 
+@task
+def void(receipt: Receipt, reason: str = "") -> None: ...
+
+
+@task
+def sweep() -> None: ...
+
+
 @task(timeout=timedelta(minutes=5), retries={"attempts": 3}, tags=["slow"])
 async def refund(receipt: Receipt) -> None: ...
 
@@ -136,6 +144,8 @@ async def process(order: Order) -> Receipt:
         assert_type(receipt, Receipt)
         assert_type(await steps.step(run_task(pack, order), undo=refund(receipt)), list[str])
         assert_type(await steps.step(ship(order)), Receipt)
+        assert_type(await steps.step(charge(order), undo=void), Receipt)
+        assert_type(await steps.step(charge(order), undo=sweep), Receipt)
     assert_type(ledger("order"), dict[str, Any])
     await wait_until(lambda: status == "new")
     await signal_run("run", "name", {"any": "thing"})
@@ -220,8 +230,8 @@ def synchronous() -> None:
         print(headrace.run(etl).result())
 
 
-def stub_charge(order: Order) -> Receipt:
-    return Receipt(order.item)
+def stub_charge(given: Order) -> Receipt:  # names need not be the same
+    return Receipt(given.item)
 
 
 async def tested() -> None:
@@ -231,6 +241,9 @@ async def tested() -> None:
         assert_type(await run.result(), Receipt)
         assert_type(await env.run(ship, Order("kettle")), Receipt)
         env.stub(charge, stub_charge)
+        env.stub(charge, lambda order: Receipt(order.item))
+        env.stub(pack, lambda order: [order.item])  # a plain function's task
+        env.stub("charge", print)
         env.fail(pack, times=2, error=ConnectionError)
         other: EnvironmentRun = await env.get(run.id)
         print(other)

@@ -142,6 +142,7 @@ async def sagas() -> None:
         await steps.step(pack("kettle"))  # error: reportArgumentType
         number: int = await steps.step(charge(5))  # error: reportAssignmentType
         await steps.step(charge(5), undo=5)  # error: reportArgumentType
+        await steps.step(run_task(book, "alice", 5), undo=pack)  # error: reportArgumentType
         await steps.step(charge("five"))  # error: reportArgumentType
         print(number)
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol, get_origin
 
 import msgspec
 
+from headrace.contracts.unions import OneOf, choose
+
 # Any throughout: values and types of a user's choice.
 
 
@@ -69,7 +71,13 @@ class _Pydantic:
         return hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump")
 
     def to_plain(self, value: Any) -> Any:
-        return value.model_dump(mode="json", by_alias=True)
+        plain = value.model_dump(mode="json", by_alias=True, round_trip=True)
+        if _has_hidden(plain):
+            raise TypeError(
+                f"a secret of {type(value).__name__} would be stored as asterisks: give the secret's name, and look it "
+                "up in the task"
+            )
+        return plain
 
     def from_plain(self, kind: Any, value: Any) -> Any:
         return kind.model_validate(value)
@@ -104,7 +112,32 @@ class _Numpy:
         return flat.reshape(value["shape"]).copy()  # writable, as arrays usually are
 
 
-_OWN: tuple[Converter, ...] = (_Paths(), _Genuine(), _Pydantic(), _Numpy())
+_HIDDEN = "*" * 10
+"""What Pydantic gives for a ``SecretStr`` or ``SecretBytes``."""
+
+
+def _has_hidden(plain: Any) -> bool:
+    if isinstance(plain, dict):
+        return any(map(_has_hidden, plain.values()))
+    if isinstance(plain, list):
+        return any(map(_has_hidden, plain))
+    return plain == _HIDDEN
+
+
+class _Unions:
+    """Members of a union that msgspec does not know."""
+
+    def takes(self, kind: type) -> bool:
+        return issubclass(kind, OneOf)
+
+    def to_plain(self, value: Any) -> Any:
+        return value  # there are no instances
+
+    def from_plain(self, kind: type[OneOf], value: Any) -> Any:
+        return choose(kind, value, lambda member, one: convert(one, member, strict=True))
+
+
+_OWN: tuple[Converter, ...] = (_Paths(), _Genuine(), _Pydantic(), _Numpy(), _Unions())
 _given: list[Converter] = []
 
 
@@ -142,9 +175,15 @@ def to_plain(value: Any) -> Any:
 def from_plain(kind: type, value: Any) -> Any:
     """The hook of ``msgspec.convert``. Raises ``TypeError`` for a type nobody knows."""
     cls = get_origin(kind) or kind
-    if isinstance(value, cls):
+    if isinstance(value, cls) and not issubclass(cls, OneOf):
         return value  # it came converted already
     converter = converter_for(kind)
     if converter is None:
         raise TypeError(f"expected {cls.__name__}, got {type(value).__name__}")
     return converter.from_plain(cls, value)
+
+
+def convert(value: Any, hint: Any, *, strict: bool) -> Any:
+    """A plain value as what an annotation says. ``strict``: numbers in texts do not count as numbers, but for the keys of
+    a dict, which JSON has as texts only. Raises ``ValueError`` or ``TypeError``."""
+    return msgspec.convert(value, hint, strict=strict, dec_hook=from_plain, str_keys=True)

@@ -20,6 +20,7 @@ from headrace.durable.check_reach import FUNCTIONS, Function, Reach
 from headrace.durable.check_rules import (
     CALLS,
     DURABLE,
+    METHODS_OF_PATHS,
     MUTATORS,
     OF_ONE_LOOP,
     PATH_METHODS,
@@ -27,6 +28,7 @@ from headrace.durable.check_rules import (
     VALUES,
     dotted_prefixes,
 )
+from headrace.durable.check_sets import Sets
 
 _ALLOW = re.compile(r"#\s*headrace:\s*allow(?:\[([\w\s,-]+)\])?")
 
@@ -72,6 +74,9 @@ class _Module:
         self._lines = text.splitlines()
         self.names = dict(_imports(tree))
         """Local name to what was imported under it: ``t`` to ``time``, ``sleep`` to ``time.sleep``."""
+        for node, targets in _assignments(tree.body):  # pause = time.sleep
+            if isinstance(node.value, ast.Name | ast.Attribute) and (full := self.dotted(node.value)) in CALLS:
+                self.names.update(dict.fromkeys(targets, full))
         self.reach = Reach(tree)
         every = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
         self.workflows = [node for node in every if self.has_decorator(node, "workflow")]
@@ -165,6 +170,10 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
                     name.name if name.asname else name.name.partition(".")[0],
                 )
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if node.names[0].name == "*":
+                head = f"{node.module}."
+                known = (*CALLS, *VALUES, *DURABLE)
+                yield from ((full.removeprefix(head), full) for full in known if full.startswith(head))
             for name in node.names:
                 yield name.asname or name.name, f"{node.module}.{name.name}"
 
@@ -181,12 +190,15 @@ class _Look(ast.NodeVisitor):
         self._asynchronous = {
             call for call, called in module.reach.calls(function) if isinstance(called, ast.AsyncFunctionDef)
         }
-        self._sets = {
-            target.id
+        self._orderless: set[ast.comprehension] = set()
+        """Loops of which nobody sees the order."""
+        self._sets = Sets(function, module.dotted)
+        self._sagas = {
+            node.optional_vars.id
             for node in ast.walk(function)
-            if isinstance(node, ast.Assign) and self._is_set(node.value, names=False)
-            for target in node.targets
-            if isinstance(target, ast.Name)
+            if isinstance(node, ast.withitem) and isinstance(node.optional_vars, ast.Name)
+            if isinstance(node.context_expr, ast.Call)
+            and module.dotted(node.context_expr.func) in ("headrace.saga", "saga")
         }
 
     def findings(self) -> list[Finding]:
@@ -224,11 +236,21 @@ class _Look(ast.NodeVisitor):
                 self._report(node, rule, f"{full}() {_WHY[rule]}")
             if full in ("contextlib.suppress", "suppress"):
                 self._swallows(node, f"suppress({', '.join(map(ast.unparse, node.args))})", node.args, trivial=True)
+        for given in (*node.args, *(keyword.value for keyword in node.keywords)):
+            self._hands_on(given)
         if isinstance(node.func, ast.Attribute):
             self._method(node, node.func)
+        if full in _ORDERLESS and node.args and isinstance(node.args[0], ast.GeneratorExp | ast.ListComp):
+            self._orderless.update(node.args[0].generators)
         if full in _ORDERED and node.args:
             self._iterates(node.args[0])
         self.generic_visit(node)
+
+    def _hands_on(self, given: ast.expr) -> None:
+        """A function that is given to another, to be called there: ``partial(time.sleep, 5)``."""
+        full = self._module.dotted(given) if isinstance(given, ast.Name | ast.Attribute) else None
+        if full in CALLS and full.count(".") and not self._is_local(given):
+            self._report(given, CALLS[full], f"{full} {_WHY[CALLS[full]]}")
 
     def _is_local(self, node: ast.expr) -> bool:
         """Whether a dotted name begins with a variable of the function."""
@@ -237,7 +259,9 @@ class _Look(ast.NodeVisitor):
         return isinstance(node, ast.Name) and node.id in self._locals and node.id not in self._module.names
 
     def _method(self, node: ast.Call, method: ast.Attribute) -> None:
-        if method.attr in PATH_METHODS:
+        made = method.value
+        is_path = isinstance(made, ast.Call) and self._module.dotted(made.func) == "pathlib.Path"
+        if method.attr in PATH_METHODS or (is_path and method.attr in METHODS_OF_PATHS):
             self._report(node, "blocking", f".{method.attr}() reads or writes files")
         elif method.attr == "run_in_executor":
             self._report(node, "thread", f".run_in_executor() {_WHY['thread']}")
@@ -245,6 +269,8 @@ class _Look(ast.NodeVisitor):
             self._mutates(node, method.value.id)
         elif method.attr == "pop" and not node.args:
             self._iterates(method.value)
+        elif method.attr == "join" and len(node.args) == 1:
+            self._iterates(node.args[0])
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         """``os.environ`` and its kin."""
@@ -271,26 +297,45 @@ class _Look(ast.NodeVisitor):
             if isinstance(function, ast.Call) and isinstance(function.func, ast.Attribute):
                 function = function.func.value  # charge.options(...)(order)
             full = self._module.dotted(function)
+            if self._is_step(function):
+                full = "headrace.Saga.step"
             is_awaited = isinstance(function, ast.Name) and function.id in self._module.awaited
             if full in DURABLE or is_awaited or node.value in self._asynchronous:
                 what = full or ast.unparse(function)
                 self._report(node.value, "not-awaited", f"{what}() is called but not awaited: it does not run")
         self.generic_visit(node)
 
+    def _is_step(self, function: ast.expr) -> bool:
+        """Whether it is the ``step`` of a saga."""
+        if not isinstance(function, ast.Attribute) or function.attr != "step":
+            return False
+        return isinstance(function.value, ast.Name) and function.value.id in self._sagas
+
     # ---- sets ----------------------------------------------------------------------------------------------------------
 
-    def _is_set(self, node: ast.expr, *, names: bool = True) -> bool:
-        if isinstance(node, ast.Set | ast.SetComp):
-            return True
-        if isinstance(node, ast.Call):
-            return self._module.dotted(node.func) in ("set", "frozenset")
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor):
-            return self._is_set(node.left, names=names) or self._is_set(node.right, names=names)
-        return names and isinstance(node, ast.Name) and node.id in self._sets
-
     def _iterates(self, node: ast.expr) -> None:
-        if self._is_set(node):
+        if self._sets.has(node):
             self._report(node, "set-order", "a set gives its items in another order in every process")
+
+    def visit_Starred(self, node: ast.Starred) -> None:
+        """``[*names]``, ``gather(*calls)``."""
+        if isinstance(node.ctx, ast.Load):
+            self._iterates(node.value)
+        self.generic_visit(node)
+
+    def visit_Set(self, node: ast.Set) -> None:
+        """``{*names}`` is a set again."""
+        for item in node.elts:
+            if isinstance(item, ast.Starred):
+                self.visit(item.value)
+            else:
+                self.visit(item)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """``first, second = names``."""
+        if any(isinstance(target, ast.Tuple | ast.List) for target in node.targets):
+            self._iterates(node.value)
+        self.generic_visit(node)
 
     def visit_For(self, node: ast.For) -> None:
         """Loops over sets."""
@@ -299,7 +344,8 @@ class _Look(ast.NodeVisitor):
 
     def visit_comprehension(self, node: ast.comprehension) -> None:
         """The same in comprehensions. One that makes a set again has no order to lose."""
-        self._iterates(node.iter)
+        if node not in self._orderless:
+            self._iterates(node.iter)
         self.generic_visit(node)
 
     def visit_SetComp(self, node: ast.SetComp) -> None:
@@ -365,6 +411,7 @@ class _Look(ast.NodeVisitor):
 
 _CANCELLED = {"asyncio.CancelledError", "asyncio.exceptions.CancelledError"}
 _ORDERED = {"list", "tuple", "enumerate", "next", "iter", "map", "filter", "zip", "str.join"}
+_ORDERLESS = {"all", "any", "sum", "min", "max", "len", "set", "frozenset", "sorted"}
 _WHY = {
     "blocking": "blocks every other run of the process, and does it again in every replay",
     "thread": "starts something that a replay cannot repeat",

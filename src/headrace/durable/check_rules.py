@@ -70,6 +70,14 @@ PATH_METHODS = frozenset(
 )
 """Methods that only files have."""
 
+METHODS_OF_PATHS = frozenset(
+    {
+        *("exists", "open", "stat", "glob", "mkdir", "rmdir", "unlink", "touch", "rename", "replace", "chmod", "walk"),
+        *("is_symlink", "symlink_to", "hardlink_to", "resolve", "samefile", "owner"),
+    }
+)
+"""Methods of files that other things have too."""
+
 MUTATORS = frozenset(
     ("append", "extend", "insert", "remove", "clear", "add", "discard", "update", "setdefault", "popitem", "sort")
 )
@@ -88,6 +96,7 @@ DURABLE = frozenset(
     {
         *("asyncio.sleep", "asyncio.wait", "asyncio.wait_for"),
         *(f"headrace.{name}" for name in ("wait_for_signal", "wait_until", "signal_run", "cancel_run", "run_task")),
+        "headrace.Saga.step",
     }
 )
 """Library calls that do nothing until they are awaited."""

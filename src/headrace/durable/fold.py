@@ -50,8 +50,8 @@ def fold(run: CodeRun, event: ev.Event) -> None:
         loop = run.loop
         if event.at > loop.now:  # noqa: PLR1730 - a replay does little else
             loop.now = event.at
-        run.last_stimulus = event
         stimulus(run, event)
+        run.last_stimulus = event
         if run.main is not None and not run.finished and run.diverged is None and run.state not in FINAL_RUN_STATES:
             drain(run)
     else:

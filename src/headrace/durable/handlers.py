@@ -26,6 +26,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import msgspec
 
 from headrace.contracts.converters import from_plain
+from headrace.contracts.unions import readable
 from headrace.core.errors import InvalidCommand, UpdateRejected
 from headrace.durable.access import this_run
 
@@ -117,7 +118,7 @@ class _Shape:
         from headrace.durable.workflow import converter, type_hints  # noqa: PLC0415 - workflow needs this module
 
         self.signature = inspect.signature(function)
-        hints = type_hints(function)
+        hints = {name: readable(hint) for name, hint in type_hints(function).items()}
         several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self._hints = {
             name: hints[name]

@@ -10,7 +10,7 @@ from typing import Any
 from headrace.core import events as ev
 from headrace.core.states import RunState
 from headrace.durable import following
-from headrace.durable.run import CodeRun, describe
+from headrace.durable.run import CodeRun, Place, describe, waiting_place
 
 
 def expect_command(run: CodeRun, event: ev.Event) -> None:
@@ -81,12 +81,21 @@ def missing(run: CodeRun, event: ev.Event) -> None:
             asked.place,
         )
         return
+    waiting = _waiting(run)
+    names = ", ".join(f"{what} ({place})" for what, place in waiting)
     run.diverge(
         f"event {run.seq + 1}: the history has {describe(event)}, but the code has not asked for it; "
-        f"it waits for {', '.join(_waiting(run)) or 'nothing'} after {describe(run.last_stimulus)}"
+        f"it waits for {names or 'nothing'} after {describe(run.last_stimulus)}",
+        waiting[0][1] if waiting else None,
     )
 
 
-def _waiting(run: CodeRun) -> list[str]:
-    names = [f"task {step} ({unit.node.place})" for step, unit in run.units.items() if not unit.done]  # type: ignore[attr-defined]
-    return names[:5]
+def _waiting(run: CodeRun) -> list[tuple[str, Place]]:
+    """What the code waits for instead, each with its line: tasks, or else whatever it is that the main code awaits."""
+    nodes: list[Any] = [unit.node for unit in run.units.values() if not unit.done]  # of code all are CodeNodes
+    if nodes:
+        return [(f"task {node.id}", node.place) for node in nodes[:5]]
+    place = waiting_place(run)
+    signals = [name for name, futures in run.waiters.items() if any(not future.done() for future in futures)]
+    what = f"signal {', '.join(signals)}" if signals else "what is awaited"
+    return [] if place is None else [(what, place)]

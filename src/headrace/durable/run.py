@@ -470,6 +470,11 @@ def _standing_place() -> Place | None:
     return None if main is None else _place_of(main)
 
 
+def waiting_place(run: CodeRun) -> Place | None:
+    """Where the main code waits; None if it does not."""
+    return None if run.main is None or run.main.done() else _place_of(run.main)
+
+
 def _place_of(main: asyncio.Task[Any]) -> Place | None:
     at: Any = main.get_coro()
     found: Place | None = None

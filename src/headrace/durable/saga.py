@@ -24,7 +24,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ from headrace.durable.running import ContinueAsNew, call_again, default_retries
 from headrace.durable.workflow import WorkflowFunction
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 UNDO_RETRIES = RetryPolicy(attempts=50)
 """How often an undo task is tried that has no retry policy of its own: with the default delays for about a day and a
@@ -58,7 +59,34 @@ and a person was asked. ``given_up`` is entered by a person's answer "done": the
 _UNKNOWN_OUTCOMES = frozenset({"timeout", "task_timeout", "heartbeat_timeout", "lost", "crashed"})
 """Failures that do not tell whether the work was done."""
 
-Undo = Coroutine[Any, Any, Any] | Callable[[], Awaitable[Any]] | Callable[[T], Awaitable[Any]]
+
+class UndoTask(Protocol[T_contra]):
+    """A task that takes a step's result, or nothing; its function may be plain."""
+
+    @property
+    def __headrace_function__(self) -> Callable[..., Any]: ...
+
+    def __call__(self, result: T_contra, /) -> Any:
+        """The undo, for the type checker: a saga calls it."""
+
+
+class UndoTaskOfNothing(Protocol):
+    """The same without a parameter."""
+
+    @property
+    def __headrace_function__(self) -> Callable[..., Any]: ...
+
+    def __call__(self) -> Any:
+        """As above."""
+
+
+Undo = (
+    Coroutine[Any, Any, Any]
+    | Callable[[], Awaitable[Any]]
+    | Callable[[T], Awaitable[Any]]
+    | UndoTask[T]
+    | UndoTaskOfNothing
+)
 
 
 class _Step(msgspec.Struct, eq=False):

@@ -18,8 +18,9 @@ import msgspec
 from headrace.authoring.builder import Dag
 from headrace.authoring.convert import to_duration, to_labels, to_retries, to_timeouts
 from headrace.authoring.tasks import TaskFunction, call_listener, checked_retries, script_file
-from headrace.contracts.converters import from_plain
+from headrace.contracts.converters import convert
 from headrace.contracts.interceptor import Interceptors
+from headrace.contracts.unions import readable
 from headrace.core import spec as core
 from headrace.core.durations import parse_duration
 from headrace.core.errors import Problem
@@ -221,7 +222,7 @@ class WorkflowFunction(Generic[P, R]):
             hint = hints.get(name, Any)
             is_open = self.spec.params[name].type == "any" and hint in _PARAM_TYPES  # `name: str = None`
             if name not in checks and (hint not in _JSON_TYPES or is_open):
-                checks[name] = functools.partial(msgspec.convert, type=hint)
+                checks[name] = functools.partial(convert, hint=readable(hint), strict=True)
         return checks
 
     def _expected(self, name: str) -> str:
@@ -286,12 +287,13 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def converter(hint: Any) -> Callable[[Any], Any] | None:
     """A conversion from plain values to an annotated type; None when plain values are what it says."""
-    if hint in _JSON_TYPES or (
-        getattr(hint, "__origin__", None) in (list, dict)
-        and all(part in _JSON_TYPES for part in getattr(hint, "__args__", ()))
-    ):
+    origin, args = get_origin(hint), get_args(hint)
+    if hint in _JSON_TYPES or (origin is list and args[0] in _JSON_TYPES):
         return None
-    return lambda value: msgspec.convert(value, hint, strict=False, dec_hook=from_plain)
+    if origin is dict and args[0] in (str, Any, object) and args[1] in _JSON_TYPES:
+        return None
+    known = readable(hint)
+    return lambda value: convert(value, known, strict=False)
 
 
 _SCALARS = frozenset({type(None), int, bool})

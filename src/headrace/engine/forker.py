@@ -185,7 +185,9 @@ async def _build(
     patches = {event.patch for event in events if isinstance(event, ev.Patched)}
     plan = node.library.plan(version)
     run = plan.brain.new(plan, binding.code)
-    run.prepare(cut, patches)
+    # Of what the code asked for after the last event of the copy nothing is kept: it decides on that anew, and comes to
+    # its patches there for the first time, those that the old run had taken among them.
+    run.prepare(cut - 1, patches)
     for event in events:
         restored = await payloads.restore(event, node.artifacts) if payloads.MARK in encode_event(event) else event
         payloads.fold_restored(run, event, restored)

@@ -28,8 +28,9 @@ logger = logging.getLogger("headrace.workflow")
 PARK_AFTER_SECONDS = 1.0
 """How long a run has had nothing to do before it leaves the memory."""
 
-SWEEP_SECONDS_MAX = 60.0
-"""How long a node that has only runs which cannot be parked goes without looking for some that can."""
+SWEEP_SECONDS_MAX = 3600.0
+"""How long a node that has only runs which cannot be parked goes without looking for some that can. Whatever happens to a
+run has it looked at soon; a test that waits for a year of virtual time passes through every look."""
 
 PARK_TIMER_SECONDS = 5.0
 """A run whose next timer is due sooner stays."""

@@ -26,11 +26,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
 from headrace.assembly import Headrace
+from headrace.authoring.tasks import TaskFunction
 from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.client.definitions import Definition
 from headrace.contracts.store import RunFilter, Store
@@ -378,7 +379,13 @@ class Environment:
 
     # ---- stand-ins ---------------------------------------------------------------------------------------------------
 
-    def stub(self, task: Target, function: Callable[..., Any]) -> None:
+    @overload
+    def stub(self, task: TaskFunction[P, Coroutine[Any, Any, R]], function: Callable[P, R | Awaitable[R]]) -> None: ...
+    @overload
+    def stub(self, task: TaskFunction[P, R], function: Callable[P, R | Awaitable[R]]) -> None: ...
+    @overload
+    def stub(self, task: Target, function: Callable[..., Any]) -> None: ...
+    def stub(self, task: Any, function: Callable[..., Any]) -> None:
         """Run ``function`` (plain or asynchronous) whenever the task is called, with the same arguments."""
         self._stubs.stand_in(task, function)
 

@@ -17,8 +17,9 @@ from typing import Any, Literal, Union
 
 import msgspec
 
-from headrace.contracts.converters import converter_for, from_plain
+from headrace.contracts.converters import convert, converter_for
 from headrace.contracts.execution import AttemptError
+from headrace.contracts.unions import readable
 
 Convert = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes arguments, returns a copy in which annotated ones have their types."""
@@ -60,7 +61,8 @@ def plan_conversion(function: Callable[..., Any], target: str) -> Convert | None
 
     The conversion raises :class:`AttemptError` of type ``bad_argument``, never retryable, naming the argument.
     """
-    wanted = {name: hint for name, hint in _hints(function).items() if _needs_conversion(hint)}
+    readable_hints = {name: _readable(hint) for name, hint in _hints(function).items()}
+    wanted = {name: hint for name, hint in readable_hints.items() if _needs_conversion(hint)}
     if not wanted:
         return None
     items = tuple(wanted.items())
@@ -77,7 +79,7 @@ def plan_conversion(function: Callable[..., Any], target: str) -> Convert | None
 
 def _convert_one(value: Any, hint: Any, name: str, target: str) -> Any:
     try:
-        return msgspec.convert(value, hint, dec_hook=from_plain, str_keys=True)
+        return convert(value, hint, strict=True)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         origin = typing.get_origin(hint) or hint
         if isinstance(origin, type) and isinstance(value, origin):
@@ -90,6 +92,13 @@ def _convert_one(value: Any, hint: Any, name: str, target: str) -> Any:
 _PLAIN = (Any, object, None, type(None), bool, int, float, str, dict, list)
 
 
+def _readable(hint: Any) -> Any:
+    try:
+        return readable(hint)
+    except Exception:  # noqa: BLE001, RUF100 - as below
+        return hint
+
+
 def _needs_conversion(hint: Any) -> bool:
     """True when plain values are not enough and msgspec knows the way. A type it does not know (a data frame, a
     protocol) is left alone: the value passes as it is."""
@@ -100,6 +109,8 @@ def _is_plain(hint: Any) -> bool:
     if any(hint is plain for plain in _PLAIN):
         return True
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and inner[0] not in (Any, object, str):
+        return False  # JSON has texts for keys
     if origin in (Union, types.UnionType, list, dict):
         return all(_is_plain(part) for part in inner)
     return origin is Literal

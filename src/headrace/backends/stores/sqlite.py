@@ -31,6 +31,7 @@ from headrace.backends.stores import (
 from headrace.backends.stores.sqlite_connection import writing
 from headrace.backends.stores.sqlite_errors import translating
 from headrace.backends.stores.sqlite_file import SqliteFile
+from headrace.backends.stores.sqlite_lent import Lender
 from headrace.backends.stores.sqlite_transact import Transaction
 from headrace.contracts.locks import STORE, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import Beat, Claim, Offer, QueueRow, Result, Standing
@@ -205,9 +206,10 @@ class SqliteStore(SqliteFile):
             transaction.cancel()
             raise
 
-    def _transact(self, db: sqlite3.Connection, transaction: Transaction) -> bytes:
+    def _transact(self, lender: Lender, transaction: Transaction) -> bytes:
         self._gate.pass_()
-        return transaction.run(db, self._busy_seconds)
+        with lender.lent() as db:
+            return transaction.run(db, self._busy_seconds)
 
     # ---- inbox ---------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from headrace.backends.stores.sqlite_errors import LOCKED, primary_code
 
+C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
@@ -42,10 +43,16 @@ _POLL_SECONDS_MIN, _POLL_SECONDS_MAX = 0.0003, 0.003
 _random = random.Random()  # noqa: S311 - jitter
 
 
-def connect(path: str, *, synchronous: str = "FULL", busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """Open a connection that any one thread at a time may use. The journal mode is a property of the file: see
-    :func:`use_wal`."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
+def connect(
+    path: str,
+    *,
+    synchronous: str = "FULL",
+    busy_seconds: float = BUSY_SECONDS,
+    factory: type[C] = sqlite3.Connection,
+) -> C:
+    """Open a connection (of the class ``factory``) that any one thread at a time may use. The journal mode is a property
+    of the file: see :func:`use_wal`."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds, factory=factory)
     try:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA synchronous = {synchronous}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.backends.stores.sqlite_connection import connect, grow_wal
 from headrace.backends.stores.sqlite_errors import translating
+from headrace.backends.stores.sqlite_lent import Lender
 from headrace.backends.stores.sqlite_schema import prepare_database
 from headrace.backends.stores.sqlite_thread import ConnectionThread
 
@@ -35,19 +36,18 @@ class Opened:
         self._name = name
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
-        self._tasks: ConnectionThread | None = None
+        self._tasks: ConnectionThread[Lender] | None = None
         """Database tasks, from the first one on."""
         self.renewer = renewer
         self.writer = ConnectionThread("headrace-sqlite-writer", writer)
         self.reader = ConnectionThread("headrace-sqlite-reader", reader)
 
-    def tasks_thread(self) -> ConnectionThread:
+    def tasks_thread(self) -> ConnectionThread[Lender]:
         """The thread of database tasks."""
         if self._tasks is None:
-            with translating(self._name):
-                db = connect(self._name, synchronous=self._synchronous, busy_seconds=self._busy_seconds)
-            db.execute("PRAGMA busy_timeout = 0")  # it polls for itself, see patiently
-            self._tasks = ConnectionThread("headrace-sqlite-tasks", db)
+            self._tasks = ConnectionThread(
+                "headrace-sqlite-tasks", Lender(self._name, self._synchronous, self._busy_seconds)
+            )
         return self._tasks
 
     async def stop(self) -> None:

@@ -9,14 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from headrace.core.errors import StoreError, StoreUnavailable
 
+
+class Closed(Protocol):
+    """What a thread can own: a connection, or what opens one."""
+
+    def close(self) -> None:
+        """Called by the thread at its end."""
+        ...
+
+
 A = TypeVar("A")
+C = TypeVar("C", bound=Closed)
 T = TypeVar("T")
 
 JOBS_WAITING_MAX = 20_000
@@ -29,13 +38,13 @@ _Answer = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 _Job = tuple[_Answer | None, Callable[..., Any], tuple[Any, ...]]
 
 
-class ConnectionThread:
+class ConnectionThread(Generic[C]):
     """Runs jobs ``function(connection, *arguments)`` in the order they were given.
 
     The thread is a daemon: a store that nobody closed does not keep the program alive. Not restartable.
     """
 
-    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, name: str, connection: C) -> None:
         self._connection = connection
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._stopped = False
@@ -66,7 +75,7 @@ class ConnectionThread:
         if not self._stopped:
             self._give((None, function, arguments))
 
-    def now(self, function: Callable[[sqlite3.Connection, A], T], argument: A) -> T | None:
+    def now(self, function: Callable[[C, A], T], argument: A) -> T | None:
         """Do a job on the caller's thread, if the connection is idle and nothing waits for it; None otherwise."""
         if self._stopped or self._given != self._done or not self._using.acquire(False):
             return None

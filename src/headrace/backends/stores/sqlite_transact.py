@@ -34,7 +34,12 @@ _STEPS_PER_LOOK = 10_000
 
 _SQLITE_AUTH = 23
 _CHANGES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
-_SCHEMA_CHANGES = frozenset({sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_CREATE_INDEX})
+_SCHEMA_CHANGES = frozenset(
+    {
+        *(sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_DROP_INDEX),
+        *(sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_CREATE_TEMP_TRIGGER, sqlite3.SQLITE_DROP_TRIGGER),
+    }
+)
 _NEVER = frozenset({sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
 _ASKING = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
 """Pragmas whose value is what they ask about; a value given to any other sets something."""
@@ -112,6 +117,8 @@ class Transaction:
             db.set_progress_handler(None, 0)
         if self.cancelled or time.monotonic() > deadline:
             raise self._overdue()
+        if not db.in_transaction:  # OR ROLLBACK, RAISE(ROLLBACK), a full disk: no statement that the authorizer sees
+            raise AttemptError("forbidden_statement", _ENDED, retryable=False)
         insert = "INSERT INTO task_outcomes (run_id, task, output) VALUES (?, ?, ?)"
         db.execute(insert, (self._run_id, self._task, output.decode()))
         return output
@@ -130,6 +137,13 @@ _FORBIDDEN = (
     "a database task used COMMIT, ROLLBACK, ATTACH or one of Headrace's own tables: its transaction is committed with "
     "its outcome when it returns, so do not call commit() and do not use the connection in a `with`; SAVEPOINT may be "
     "used"
+)
+
+
+_ENDED = (
+    "a database task's transaction was over before it returned (a statement with OR ROLLBACK, RAISE(ROLLBACK) in a "
+    "trigger, or a full disk): what it wrote before is rolled back, what it wrote after is not; let the error pass, or "
+    "use SAVEPOINT"
 )
 
 
