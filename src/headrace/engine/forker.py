@@ -23,7 +23,7 @@ from headrace.core.errors import Diverged, Fenced, InvalidCommand, NotFound
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.durable.run import CodePlan
-from headrace.engine import payloads
+from headrace.engine import outcomes, payloads
 from headrace.engine.live import LiveRun
 from headrace.engine.minting import new_run_id
 
@@ -187,7 +187,7 @@ async def _build(
     run = plan.brain.new(plan, binding.code)
     run.prepare(cut, patches)
     for event in events:
-        restored = await payloads.restore(event, node.artifacts) if payloads.MARK in encode_event(event) else event
+        restored = await payloads.restore(event, node.artifacts) if outcomes.MARK in encode_event(event) else event
         payloads.fold_restored(run, event, restored)
     if run.diverged is not None:
         plan.brain.close(run)
