@@ -115,6 +115,13 @@ def test_a_template_that_cannot_be_parsed_is_refused_when_compiled(template: str
         compile_value(template)
 
 
+@pytest.mark.parametrize("text", ["echo ${#name}", "printf '{%s}' x"])
+def test_marks_that_shells_use_too_are_explained(text: str) -> None:
+    with pytest.raises(TemplateError, match=r"begins a \w+ of the template: write \{\{ '\{[#%]' \}\}"):
+        compile_value(text)
+    assert compile_value("echo ${{ '{#' }}name}").render(SCOPE) == "echo ${#name}"
+
+
 def test_the_filters_named_for_one_that_is_unknown_are_the_users() -> None:
     with pytest.raises(TemplateError, match="there is no filter 'zzzz'; filters: abs, batch"):
         compile_value("{{ 1 | zzzz }}")

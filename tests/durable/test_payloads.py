@@ -250,3 +250,52 @@ def test_what_is_short_stays_in_the_history(tmp_path: Path) -> None:
             assert set(created.params["a"]) == {"$ref", "bytes"}
 
     play(test)
+
+
+LOOKS_LIKE_ONE: list[Any] = [
+    {"$ref": "sha256:abc", "bytes": 3},  # a manifest's entry
+    {"$ref": "ab" * 32, "bytes": 3},  # copied from a stored history
+    {"files": [{"$ref": "cd" * 32, "bytes": 5}]},
+]
+
+
+@task
+async def entry(number: int) -> Any:
+    return LOOKS_LIKE_ONE[number]
+
+
+@task
+async def same(value: Any) -> bool:
+    return value in LOOKS_LIKE_ONE
+
+
+def test_outputs_that_look_like_references_are_values(tmp_path: Path) -> None:
+    """A reader of the history would look for what they name, find nothing, and never get past it."""
+    url = f"sqlite:///{tmp_path}/x.db"
+
+    with dag("graph") as graph:
+        for number in range(len(LOOKS_LIKE_ONE)):
+            same(entry.options(id=f"entry{number}")(number))
+        entry.options(id="last")(1)
+
+    @workflow
+    async def code(given: Any) -> list[Any]:
+        seen = [given, await entry(0), await entry(1), await entry(2)]
+        return [*seen, await wait_for_signal("end")]
+
+    async def test() -> None:
+        async with Headrace(url, workflows=[graph, code]) as hr:
+            run = await hr.start(code, LOOKS_LIKE_ONE[1])
+            assert await hr.run(graph) is not None
+        async with Headrace(url, workflows=[graph, code]) as hr:
+            await hr.signal(run.id, "end")
+            first, second, third = LOOKS_LIKE_ONE
+            assert await (await hr.get(run.id)).result() == [second, first, second, third, None]
+            (done,) = await hr.runs(workflow="graph")
+            output = await (await hr.get(done.run_id)).result()
+            assert output == {"same": True, "same_2": True, "same_3": True, "last": second}
+            view = await hr.show(done.run_id)
+            outputs = [await hr.value(view.tasks[f"entry{number}"].output) for number in range(3)]
+            assert outputs == LOOKS_LIKE_ONE
+
+    play(test)

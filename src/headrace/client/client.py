@@ -18,7 +18,7 @@ from headrace.client.conflicts import settle
 from headrace.client.definitions import Definitions, Loader, Workflow
 from headrace.client.handle import RunHandle
 from headrace.client.plain import plain
-from headrace.client.references import has_reference, resolve_references
+from headrace.client.references import resolve_references
 from headrace.client.replaying import replay
 from headrace.client.starting import Asked, Create, start, start_options, start_run
 from headrace.client.why import Reason, reasons
@@ -31,6 +31,7 @@ from headrace.core.codec import decode_event
 from headrace.core.errors import AlreadyRunning, NotDeterministic, NotFound
 from headrace.core.events import Event
 from headrace.core.ids import RunId
+from headrace.core.run import has_reference
 from headrace.core.spec import AnySpec
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where

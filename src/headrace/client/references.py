@@ -9,22 +9,6 @@ from headrace.core.run import reference_of
 from headrace.engine.outcomes import load_value
 
 
-def has_reference(value: Any, depth: int = 0) -> bool:
-    """Whether :func:`resolve_references` would load anything."""
-    kind = type(value)
-    if kind is dict:
-        if reference_of(value) is not None:
-            return True
-        parts = value.values()
-    elif kind is list:
-        parts = value
-    else:
-        return False
-    return depth < 100 and any(
-        has_reference(part, depth + 1) for part in parts if type(part) is dict or type(part) is list
-    )
-
-
 def resolve_references(value: Any, artifacts: ArtifactStore, depth: int = 0) -> Any:
     """Load every reference inside a value (nested at most 100 deep)."""
     digest = reference_of(value)

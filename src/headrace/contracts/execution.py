@@ -212,8 +212,9 @@ class TaskKind(Protocol):
 class AttemptError(Exception):
     """A failure that is not a Python exception of the task: an exit code, an HTTP status, a lost process.
 
-    ``type``, ``code``, ``retryable`` and ``retry_after`` (seconds) become those of
-    :class:`headrace.core.events.Failure`.
+    ``type``, ``code``, ``bases``, ``retryable`` and ``retry_after`` (seconds) become those of
+    :class:`headrace.core.events.Failure`. ``retryable`` is a last word, before the policy's ``retry_on``; leave it None
+    where the policy should decide. ``bases`` are further names by which a policy may mean this failure.
     """
 
     def __init__(
@@ -222,12 +223,14 @@ class AttemptError(Exception):
         message: str,
         *,
         code: int | None = None,
+        bases: tuple[str, ...] = (),
         retryable: bool | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.type = type
         self.code = code
+        self.bases = bases
         self.retryable = retryable
         self.retry_after = retry_after
 

@@ -48,7 +48,12 @@ def failure_of(error: BaseException) -> Failure:
     message = _shorten(message_of(error), MESSAGE_CHARS_MAX)
     if isinstance(error, AttemptError):
         return Failure(
-            type=error.type, message=message, code=error.code, retryable=error.retryable, retry_after=error.retry_after
+            type=error.type,
+            message=message,
+            bases=error.bases,
+            code=error.code,
+            retryable=error.retryable,
+            retry_after=error.retry_after,
         )
     retryable: bool | None = None
     retry_after: float | None = None

@@ -19,8 +19,9 @@ from headrace.core.spec import Backoff, Jitter, RetryPolicy
 _RANGE = re.compile(r"(exit|http):(\d+)(?:-(\d+))?\Z")
 _CLASS = re.compile(r"http:([1-5])xx\Z")
 
-HTTP_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses worth another attempt when the policy says nothing. Source: RFC 9110 and the habits of HTTP clients."""
+HTTP_RETRYABLE = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
+"""Statuses worth another attempt when the policy says nothing: what may pass. Servers and proxies use many of 5xx that no
+RFC has (520 to 529); 501 and 505 say that the server will never do it. Source: RFC 9110, the habits of HTTP clients."""
 
 ATTEMPTS_MAX = 1_000_000
 """The most attempts a retry policy may allow; with a delay of zero more would never end."""

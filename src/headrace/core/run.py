@@ -6,6 +6,7 @@ runs it and are never compared or stored.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,16 +19,36 @@ from headrace.core.expressions import NeedValue
 from headrace.core.plan import Plan, PlanNode
 from headrace.core.states import FINAL_RUN_STATES, FINAL_TASK_STATES, RunState, TaskState
 
+_is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
+
 REFERENCE_KEY = "$ref"
 """A stored value ``{"$ref": digest, "bytes": n}`` stands for a large one in the artifact store."""
 
 
 def reference_of(value: Any) -> str | None:
-    """The digest if ``value`` stands for a large value, else None. A user's own mapping may have the key too, as JSON
-    schemas do; it has others beside it or another length."""
-    if type(value) is dict and len(value) == 2 and REFERENCE_KEY in value and type(value.get("bytes")) is int:
-        return value[REFERENCE_KEY]
+    """The digest if ``value`` stands for a large value, else None. A user's own mapping may have the keys too, as JSON
+    schemas and manifests do; it has others beside them, or what it names is no SHA-256 in hexadecimal digits."""
+    if type(value) is dict and len(value) == 2 and type(value.get("bytes")) is int:
+        digest = value.get(REFERENCE_KEY)
+        if type(digest) is str and _is_digest(digest):
+            return digest
     return None
+
+
+def has_reference(value: Any, depth: int = 0) -> bool:
+    """Whether a reference stands anywhere inside a value (nested at most 100 deep)."""
+    kind = type(value)
+    if kind is dict:
+        if reference_of(value) is not None:
+            return True
+        parts = value.values()
+    elif kind is list:
+        parts = value
+    else:
+        return False
+    return depth < 100 and any(
+        has_reference(part, depth + 1) for part in parts if type(part) is dict or type(part) is list
+    )
 
 
 class LostValue:

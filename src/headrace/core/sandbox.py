@@ -127,9 +127,17 @@ def parse(text: str, *, bare: bool) -> ParsedTemplate:
         return ParsedTemplate(text, ast, _references(ast), is_text=sole is None)
     except TemplateSyntaxError as error:
         place = f" (line {error.lineno})" if "\n" in text else ""
-        raise TemplateError(f"cannot parse {shorten(text)}{place}: {error.message}") from None
+        raise TemplateError(f"cannot parse {shorten(text)}{place}: {error.message}{_meant(text)}") from None
     except RecursionError:
         raise TemplateError(f"cannot parse {shorten(text)}: it is nested too deeply") from None
+
+
+def _meant(text: str) -> str:
+    """What to do about a mark that other languages use too: ``${#name}`` in a shell, ``{%s}`` in a format."""
+    for mark, begins in (("{#", "a comment"), ("{%", "a statement")):
+        if mark in text:
+            return f"; {mark} begins {begins} of the template: write {{{{ '{mark}' }}}} where the text itself is meant"
+    return ""
 
 
 def _valued(expression: nodes.Expr) -> nodes.Template:

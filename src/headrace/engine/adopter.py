@@ -21,7 +21,7 @@ from headrace.core.events import Event, Patched, RunCreated
 from headrace.core.ids import Epoch, RunId
 from headrace.core.run import Run, Unit
 from headrace.durable.run import CodePlan, CodeRun
-from headrace.engine import payloads
+from headrace.engine import outcomes, payloads
 from headrace.engine.arrivals import Arrival
 from headrace.engine.live import Binding, LiveRun
 
@@ -285,7 +285,7 @@ async def read_run(node: Node, run_id: RunId, code_for: BindRun | None = None) -
 
 def _fold_some(run: Run, page: list[tuple[int, bytes]], done: int, seq: int) -> int:
     """Fold a slice of a page, up to an event whose payload has to be fetched. Returns how much of the page is done."""
-    fold, mark = run.plan.brain.fold, payloads.MARK
+    fold, mark = run.plan.brain.fold, outcomes.MARK
     with run.plan.brain.folding(run):
         for number, data in page[done : done + FOLD_SLICE]:
             if number != seq + 1:
@@ -299,7 +299,7 @@ def _fold_some(run: Run, page: list[tuple[int, bytes]], done: int, seq: int) -> 
 
 
 def _is_large(run: Run, data: bytes) -> bool:
-    return payloads.MARK in data and isinstance(run, CodeRun) and not run.blind
+    return outcomes.MARK in data and isinstance(run, CodeRun) and not run.blind
 
 
 async def _fold_large(node: Node, run: CodeRun, event: Event) -> None:

@@ -16,7 +16,7 @@ from headrace.core.ids import RunId, attempt_key
 from headrace.core.run import REFERENCE_KEY, Run
 from headrace.engine.away import AwayTask, input_of
 from headrace.engine.live import LiveRun
-from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value, normalise
+from headrace.engine.outcomes import goes_elsewhere, load_value, normalise
 
 if TYPE_CHECKING:
     from headrace.engine.dispatcher import Dispatcher
@@ -91,6 +91,6 @@ class Arrivals:
             return await asyncio.to_thread(load_value, self._node.artifacts, output[REFERENCE_KEY])
         if not run.keeps_references or output is None or isinstance(output, (bool, int, float)):
             return output
-        if len(encode_output(output)) <= INLINE_BYTES_MAX:
+        if not goes_elsewhere(encode_output(output)):
             return output
         return await asyncio.to_thread(normalise, output, self._node.artifacts.put)

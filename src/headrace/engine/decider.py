@@ -23,7 +23,7 @@ from headrace.engine import payloads
 from headrace.engine.gates import Ticket
 from headrace.engine.journal import Release
 from headrace.engine.live import LiveRun, take_effects
-from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
+from headrace.engine.outcomes import goes_elsewhere, load_value
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
@@ -116,13 +116,10 @@ class Decider:
         try:
             events = run.plan.brain.decide(run, given, now)
             if len(events) == 1:
-                data = encode_event(events[0])
-                encoded = [(run_id, first, data)]
-                is_long = len(data) > INLINE_BYTES_MAX
+                encoded = [(run_id, first, encode_event(events[0]))]
             else:
                 encoded = [(run_id, number, encode_event(event)) for number, event in enumerate(events, first)]
-                is_long = any(len(data) > INLINE_BYTES_MAX for _, _, data in encoded)
-            if is_long and isinstance(run, CodeRun):
+            if isinstance(run, CodeRun) and any(goes_elsewhere(data) for _, _, data in encoded):
                 encoded, _, more = payloads.encode(run, first, events)
                 blobs += more
         except (InvalidCommand, UpdateRejected):

@@ -23,7 +23,7 @@ from headrace.core.errors import Diverged, Fenced, InvalidCommand, NotFound
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.durable.run import CodePlan
-from headrace.engine import payloads
+from headrace.engine import outcomes, payloads
 from headrace.engine.live import LiveRun
 from headrace.engine.minting import new_run_id
 
@@ -189,7 +189,7 @@ async def _build(
     # its patches there for the first time, those that the old run had taken among them.
     run.prepare(cut - 1, patches)
     for event in events:
-        restored = await payloads.restore(event, node.artifacts) if payloads.MARK in encode_event(event) else event
+        restored = await payloads.restore(event, node.artifacts) if outcomes.MARK in encode_event(event) else event
         payloads.fold_restored(run, event, restored)
     if run.diverged is not None:
         plan.brain.close(run)

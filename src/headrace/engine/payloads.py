@@ -21,15 +21,12 @@ from headrace.core import events as ev
 from headrace.core import inputs as inp
 from headrace.core.codec import encode_event
 from headrace.core.ids import RunId
-from headrace.core.run import REFERENCE_KEY, reference_of
+from headrace.core.run import REFERENCE_KEY, has_reference, reference_of
 from headrace.durable.run import CodeRun
-from headrace.engine.outcomes import INLINE_BYTES_MAX, load_value
+from headrace.engine.outcomes import INLINE_BYTES_MAX, MARK, goes_elsewhere, load_value
 
 PART_BYTES_MAX = 4 * 1024
 """Payloads of an event that is too long become blobs if they are longer than this."""
-
-MARK = b'"%s"' % REFERENCE_KEY.encode()
-"""Stored bytes without this hold no reference: most need not be looked through."""
 
 _WHOLE: dict[type, str] = {
     ev.TaskSucceeded: "output",
@@ -74,7 +71,7 @@ def encode(
     for number, event in enumerate(events, first):
         data = encode_event(event)
         kept = event
-        if len(data) > INLINE_BYTES_MAX:
+        if goes_elsewhere(data):
             kept = _changed(event, lambda value: shortened(value, blobs))
             data = encode_event(kept)
             _forget(run, kept)
@@ -83,12 +80,13 @@ def encode(
     return encoded, stored, blobs
 
 
-def shortened(value: Any, blobs: list[bytes], bytes_max: int = PART_BYTES_MAX) -> Any:
-    """The value, or a reference to it if its JSON is longer than the bound; the bytes are added to ``blobs``."""
+def shortened(value: Any, blobs: list[bytes], bytes_max: int = PART_BYTES_MAX, *, is_value: bool = True) -> Any:
+    """The value, or a reference to it if its JSON is longer than the bound or holds what would be taken for a reference;
+    the bytes are added to ``blobs``. ``is_value`` is False for what may be a reference already."""
     if value is None or isinstance(value, bool | int | float):
         return value
     data = msgspec.json.encode(value)
-    if len(data) <= bytes_max:
+    if len(data) <= bytes_max and not (is_value and MARK in data and has_reference(value)):
         return value
     blobs.append(data)
     return {REFERENCE_KEY: hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -152,7 +150,7 @@ _INPUTS: dict[type, str] = {
 async def shorten_message(payload: dict[str, Any], artifacts: ArtifactStore) -> dict[str, Any]:
     """A message as the inbox stores it: a large part goes to the artifact store. Durable on return."""
     blobs: list[bytes] = []
-    short = {name: shortened(part, blobs, INLINE_BYTES_MAX) for name, part in payload.items()}
+    short = {name: shortened(part, blobs, INLINE_BYTES_MAX, is_value=False) for name, part in payload.items()}
     for blob in blobs:
         await asyncio.to_thread(artifacts.put, blob)
     return short

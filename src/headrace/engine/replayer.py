@@ -15,7 +15,7 @@ from headrace.core.errors import HeadraceError, InvalidCommand
 from headrace.core.ids import RunId
 from headrace.core.states import RunState
 from headrace.durable.run import CodePlan, CodeRun
-from headrace.engine import payloads
+from headrace.engine import outcomes, payloads
 
 if TYPE_CHECKING:
     from headrace.engine.live import Binding
@@ -57,7 +57,7 @@ async def replay_events(node: Node, events: list[ev.Event], plan: CodePlan, bind
     run.prepare(len(events), {event.patch for event in events if isinstance(event, ev.Patched)})
     try:
         for number, event in enumerate(events, 1):
-            if payloads.MARK in encode_event(event):
+            if outcomes.MARK in encode_event(event):
                 payloads.fold_restored(run, event, await payloads.restore(event, node.artifacts))
             else:
                 plan.brain.fold(run, event)

@@ -13,8 +13,10 @@ import pytest
 
 from headrace.backends.executors.http_task import HttpTask, parse_retry_after, redact_url
 from headrace.contracts.execution import AttemptError
+from headrace.contracts.outcome import failure_of
 from headrace.core.errors import InvalidDefinition
-from headrace.core.spec import TaskSpec
+from headrace.core.retry import is_retryable
+from headrace.core.spec import RetryPolicy, TaskSpec
 from headrace.testing.executor_conformance import make_attempt
 
 
@@ -155,12 +157,16 @@ def test_the_output_follows_the_response(ask):
 
 
 @pytest.mark.parametrize(
-    ("status", "retryable"),
-    [(400, False), (404, False), (408, True), (425, True), (429, True), (500, True), (503, True), (302, False)],
+    ("status", "retried"),
+    [
+        *((400, False), (404, False), (408, True), (425, True), (429, True)),
+        *((500, True), (501, False), (503, True), (529, True), (302, False)),
+    ],
 )
-def test_statuses_that_are_not_success(refused, status, retryable):
+def test_statuses_that_are_not_success(refused, status, retried):
     error = refused(f"/status/{status}")
-    assert (error.type, error.code, error.retryable, error.retry_after) == ("http", status, retryable, 7.0)
+    assert (error.type, error.code, error.retry_after) == ("http", status, 7.0)
+    assert is_retryable(RetryPolicy(attempts=2), failure_of(error)) is retried
     assert f"status {status}" in str(error)
     assert "the reason" in str(error)
 
@@ -183,9 +189,19 @@ def test_bounds_and_broken_answers(refused):
     assert refused("/bad-json").type == "bad_output"
     assert refused("/text", output="json").type == "bad_output"
     cut = refused("/cut")
-    assert (cut.type, cut.retryable) == ("connection", True)
+    assert (cut.type, cut.retryable, cut.bases) == ("connection", None, ("ConnectionError", "OSError"))
     slow = refused("/slow", read_seconds=0.1)
-    assert (slow.type, slow.retryable) == ("connection", True)
+    assert (slow.type, slow.retryable, slow.bases) == ("connection", None, ("TimeoutError", "OSError"))
+    header = refused("/text", headers={"X": "a\r\nb: c"})
+    assert (header.type, header.retryable) == ("bad_config", False)
+
+
+def test_what_is_retried_is_said_by_the_policy(refused):
+    missing, busy, cut = (failure_of(refused(path)) for path in ("/status/404", "/status/503", "/cut"))
+    only_missing = RetryPolicy(attempts=2, retry_on=("http:404", "ConnectionError"))
+    assert [is_retryable(only_missing, failure) for failure in (missing, busy, cut)] == [True, False, True]
+    only_server = RetryPolicy(attempts=2, retry_on=("http:5xx",))
+    assert [is_retryable(only_server, failure) for failure in (missing, busy, cut)] == [False, True, False]
 
 
 def test_nobody_listening_is_worth_a_retry(refused, server, base):
@@ -193,7 +209,8 @@ def test_nobody_listening_is_worth_a_retry(refused, server, base):
     server.shutdown()
     server.server_close()
     error = refused(f"http://user:hunter2@127.0.0.1:{port}/x?token=abc")
-    assert (error.type, error.retryable) == ("connection", True)
+    assert error.type == "connection"
+    assert is_retryable(RetryPolicy(attempts=2), failure_of(error))
     assert f"GET http://***@127.0.0.1:{port}/x?...:" in str(error)
     assert "hunter2" not in str(error)
     assert "abc" not in str(error)

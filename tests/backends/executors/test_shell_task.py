@@ -85,6 +85,8 @@ def test_output_becomes_a_result(shell, command, mode, expected):
         ("head -c 2000000 /dev/zero | tr '\\0' x", "text", "2,000,000 bytes, at most 1,048,576 are taken"),
         ("head -c 17000000 /dev/zero > $HEADRACE_OUTPUT", "auto", "at most 16,777,216 are taken"),
         ("mkdir $HEADRACE_OUTPUT", "auto", "cannot be read"),
+        ("mkfifo $HEADRACE_OUTPUT", "auto", "it is a pipe or a device, not a file"),
+        ("ln -s /dev/zero $HEADRACE_OUTPUT", "auto", "it is a pipe or a device, not a file"),
     ],
 )
 def test_output_that_is_no_result_is_refused(shell, command, mode, message):

@@ -427,6 +427,36 @@ def test_a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room(tmp_path:
         full_disk_story(SqliteStore(url_of(disk)), ballast.unlink)
 
 
+def test_a_node_that_could_not_leave_a_full_disk_is_known_to_be_gone(tmp_path: Path) -> None:
+    """Its runs can be taken over at once, not when its lease ends."""
+
+    async def work(disk: Path) -> None:
+        store = SqliteStore(url_of(disk))
+        await store.open()
+        node = await Stage(None).node(store=store)  # type: ignore[arg-type]
+        await node.start(new_run(1))
+        ballast = disk / "ballast"
+        with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 512)
+        with pytest.raises(StoreFull):  # a page that is allocated already may hold some more
+            for seq in range(2, 100):
+                await node.commit([event(R1, seq, "x" * 20_000)], updates=[update(R1, seq)])
+        with pytest.raises(StoreFull):
+            await store.leave(node.name, node.epoch)
+        await store.close()
+        ballast.unlink()
+        other = SqliteStore(url_of(disk))
+        await other.open()
+        row = await other.run(R1)
+        assert row is not None
+        assert not row.live
+        await other.close()
+
+    with small_disk(tmp_path / "disk") as disk:
+        asyncio.run(work(disk))
+
+
 def test_a_full_database_loses_nothing(tmp_path: Path) -> None:
     """The same with SQLite's own bound, where nothing can be mounted."""
 

@@ -8,13 +8,13 @@ tasks:
 start
     1 run.created
     owed: launch a#1
-a succeeds {"$ref": "d1", "bytes": 99999}
-    2 task.succeeded a #1 output={"$ref": "d1", "bytes": 99999}
-    owed: launch c#1, load d1
+a succeeds {"$ref": "d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1", "bytes": 99999}
+    2 task.succeeded a #1 output={"$ref": "d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1", "bytes": 99999}
+    owed: launch c#1, load d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1
 c succeeds
     3 task.succeeded c #1
-    owed: load d1
-loaded d1 [1, 2]
+    owed: load d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1
+loaded d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1 [1, 2]
     4 task.mapped each items=[1, 2]
     5 task.ready b
     owed: launch each[0]#1, launch each[1]#1, launch b#1

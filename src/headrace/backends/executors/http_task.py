@@ -28,9 +28,6 @@ CONNECT_SECONDS = 10.0
 CONNECTIONS_MAX = 200
 """Connections of one client; further requests wait for one."""
 
-RETRYABLE = frozenset({408, 425, 429})
-"""Besides every 5xx."""
-
 EXCERPT_CHARS = 500
 """How much of a refused response's body goes into the failure's message."""
 
@@ -95,8 +92,9 @@ class BoundHttp:
         self._context = context
 
     async def run(self, attempt: Attempt) -> Any:
-        """Make the request once. Raises :class:`AttemptError`: ``http`` with the status (retryable for 408, 425, 429
-        and 5xx, honouring ``Retry-After``), ``connection``, ``bad_config``, ``response_too_large``, ``bad_output``."""
+        """Make the request once. Raises :class:`AttemptError`: ``http`` with the status and what ``Retry-After`` says,
+        ``connection`` (to a policy also a ``ConnectionError``, or a ``TimeoutError``), both for the policy to judge;
+        ``bad_config``, ``response_too_large``, ``bad_output``."""
         import httpx  # noqa: PLC0415
 
         config = self._config
@@ -125,7 +123,7 @@ class BoundHttp:
                 content = await _read(response, config.max_response_bytes, where)
             finally:
                 await response.aclose()
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, TypeError, ValueError) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError, TypeError) as error:
             raise AttemptError(
                 "bad_config", f"{where}: {_redact(message_of(error), config)}", retryable=False
             ) from None
@@ -133,7 +131,8 @@ class BoundHttp:
             raise AttemptError("http", f"{where}: too many redirects", retryable=False) from None
         except httpx.HTTPError as error:
             reason = _redact(message_of(error), config) or type(error).__name__
-            raise AttemptError("connection", f"{where}: {reason}", retryable=True) from None
+            kind = "TimeoutError" if isinstance(error, httpx.TimeoutException) else "ConnectionError"
+            raise AttemptError("connection", f"{where}: {reason}", bases=(kind, "OSError")) from None
         self._context.log(attempt).write("log", f"{where} -> {response.status_code}, {len(content):,} bytes\n".encode())
         if not _is_success(response.status_code, config.success):
             raise _refused(response, content, where, config)
@@ -227,7 +226,6 @@ def _refused(response: httpx.Response, content: bytes, where: str, config: HttpC
         "http",
         f"{message}: {excerpt}" if excerpt else message,
         code=status,
-        retryable=status in RETRYABLE or status >= 500,
         retry_after=parse_retry_after(response.headers.get("retry-after")),
     )
 

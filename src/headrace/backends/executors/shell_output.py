@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Literal
+import stat
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 
@@ -130,12 +131,23 @@ def _read_file(path: str) -> bytes | None:
             "keep large data in files of its own and return their paths"
         )
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            written = file.read(OUTPUT_FILE_BYTES_MAX + 1)
+        with open(path, "rb", opener=_open_at_once) as file:
+            written = _read_regular(file)
         os.unlink(path)  # noqa: PTH108
     except OSError as error:
         raise _bad(f"the file $HEADRACE_OUTPUT cannot be read: {error}") from None
     return written if written.strip() else None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A command may put a pipe there; opening one waits for a writer, and the whole node would wait with it.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read_regular(file: BinaryIO) -> bytes:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device may have no end
+        raise _bad("the file $HEADRACE_OUTPUT cannot be read: it is a pipe or a device, not a file")
+    return file.read(OUTPUT_FILE_BYTES_MAX + 1)
 
 
 def _too_much(collected: OutputCollector) -> AttemptError:

@@ -97,14 +97,15 @@ class SqliteStore(SqliteFile):
         """See the contract."""
 
         def work(db: sqlite3.Connection) -> None:
-            sqlite_leases.leave(db, node, epoch)
+            self._transaction(db, sqlite_leases.leave, (node, epoch))
+            # Only after the commit: while the row stands, its unlocked file is all that says that the node is gone.
             held = self._held.get(node)
             if held is not None and held[0] == epoch:
                 held[1].release(remove=True)
                 del self._held[node]
                 self._locks.remove_folder()
 
-        await self._write(work)
+        await self._ready().writer.call(work)
 
     async def nodes(self) -> list[NodeRow]:
         """See the contract. Nodes that were lost stay listed for a day."""

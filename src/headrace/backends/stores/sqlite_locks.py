@@ -5,8 +5,9 @@ can be taken means: that process is gone, its runs may go elsewhere now. A *susp
 loses its lease by time. The lock is only ever evidence of death; that a node lives is judged by its lease, and a
 missing file (a database copied from elsewhere) says nothing.
 
-Files are named after node and epoch, so a node that joins again never meets its predecessor's lock. They are made,
-tested and removed inside write transactions of the database, which serialises these steps between processes.
+Files are named after node and epoch, so a node that joins again never meets its predecessor's lock. They are made and
+tested inside write transactions of the database, which serialises these steps between processes. A node that leaves
+removes its own after the commit that removes its row: if that fails (a full disk), the file stays and tells of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from urllib.parse import quote
 
 _NAME_LENGTH_MAX = 120
 
+FOLDER_TRIES_MAX = 100
+"""How often the folder is made anew while nodes that leave remove it."""
+
 
 class NodeLock:
     """A held lock file. Released by :meth:`release`, or by the kernel when the process ends."""
@@ -28,10 +32,9 @@ class NodeLock:
     def __init__(self, path: Path) -> None:
         """Make the file and lock it. Raises ``OSError``."""
         self.path = path
-        path.parent.mkdir(exist_ok=True)
         # A file of that name is left over from an epoch that was never committed.
         path.unlink(missing_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = _created(path)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -63,6 +66,14 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _created(path: Path) -> int:
+    for _ in range(FOLDER_TRIES_MAX):
+        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # a node that left took the empty folder with it
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 class NodeLocks:
