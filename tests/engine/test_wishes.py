@@ -253,6 +253,7 @@ def test_a_wait_that_is_given_up_takes_its_wish_back(tmp_path: Path, staying: No
             run = await owner.run(listener)
             there = await waiting.get(run.id)
             first, second = (asyncio.ensure_future(there.result()) for _ in range(2))
+            await promised(waiting, run.id, callers=2)
             await known(owner, run.id)
             for result in (first, second):
                 assert len(await wishes(owner, run.id)) == 1
