@@ -125,6 +125,7 @@ def kill_again_and_again(folder: Path, seed: int, kills: int) -> None:
     asyncio.run(lives.look(ended=True))
 
 
+@pytest.mark.timeout(600)  # eleven processes, one after the other
 def test_killed_at_random_times(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path, seed=20131107, kills=10)
 
