@@ -12,6 +12,8 @@ import pytest
 
 from headrace.backends.stores.sqlite import SqliteStore
 
+pytestmark = pytest.mark.timeout(600)  # many processes, one after the other
+
 # Each attempt of ``held`` says that it began, then waits until it is let go.
 WORKFLOW = """\
 name: held

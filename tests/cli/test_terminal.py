@@ -21,6 +21,8 @@ from headrace.core.events import Failure
 from headrace.core.spec import TaskSpec, WorkflowSpec
 from headrace.core.view import RunView, TaskView
 
+pytestmark = pytest.mark.timeout(600)  # many processes, one after the other
+
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
