@@ -8,6 +8,8 @@ import socket
 import pytest
 from worker_stage import BOUND, TOKEN, Stage, free_port, wait_until
 
+pytestmark = pytest.mark.timeout(600)  # many processes, one after the other
+
 
 @pytest.fixture
 def stage(cli):

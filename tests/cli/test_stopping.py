@@ -12,6 +12,8 @@ import pytest
 
 from headrace.backends.stores.sqlite import SqliteStore
 
+pytestmark = pytest.mark.timeout(600)  # many processes, one after the other
+
 # Each attempt of ``held`` says that it began, then waits until it is let go.
 WORKFLOW = """\
 name: held
@@ -44,7 +46,7 @@ class Held:
         self.gate.touch()
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+def wait_until(condition, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -73,7 +75,7 @@ def test_one_signal_starts_nothing_new_and_waits_for_what_is_under_way(cli, held
     process.send_signal(number)
     read_until(process, "waiting for 1 attempt under way")
     held.open()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     left = json.loads(out)
     assert left["interrupted"] is True
@@ -92,7 +94,7 @@ def test_two_signals_stop_at_once_and_the_run_can_go_on(cli, held):
     process.send_signal(signal.SIGINT)
     read_until(process, "Ctrl-C again")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     assert json.loads(out)["tasks"]["before"]["state"] == "succeeded"
     held.open()
@@ -116,7 +118,7 @@ def test_a_third_signal_ends_the_process_whatever_user_code_does(cli):
     process.send_signal(signal.SIGINT)
     wait_until((cli.folder / "refused").exists)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == 130
     assert [row["interrupted"] for row in cli.json("runs", "list")] == [True]
 
@@ -146,7 +148,7 @@ def test_no_wait_prints_the_id_and_the_run_goes_on_without_us(cli, held):
     assert cli.json("runs", "show", run_id)["interrupted"] is False
     follower = cli.start("runs", "logs", run_id, "--follow")
     held.open()
-    out, _ = follower.communicate(timeout=30)
+    out, _ = follower.communicate(timeout=90)
     assert "==> held, attempt 1 <==\nlet go\n" in out
     run = cli.json("runs", "show", run_id)
     assert (run["state"], run["tags"]) == ("succeeded", {"team": "data"})
@@ -169,7 +171,7 @@ def test_a_run_elsewhere_can_be_cancelled_paused_and_resumed(cli, held):
     wait_until(lambda: cli.json("runs", "show", "-")["tasks"]["held"]["state"] == "succeeded")
     assert cli.json("runs", "show", "-")["state"] == "paused"
     assert cli.json("runs", "resume", "-")["state"] == "succeeded"
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert (process.returncode, json.loads(out)["state"]) == (0, "succeeded")
 
 
@@ -177,7 +179,7 @@ def test_cancel_ends_a_run_that_is_carried_out_elsewhere(cli, held):
     process = cli.start("run", "held.yaml", "-o", "json")
     held.until_held()
     cli("runs", "cancel", "-", "--reason", "changed our minds")
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     run = json.loads(out)
     assert (process.returncode, run["state"], run["reason"]) == (3, "cancelled", "changed our minds")
     assert run["tasks"]["held"]["state"] == "cancelled"
@@ -211,7 +213,7 @@ def test_a_suspended_command_that_lost_its_run_takes_it_up_again(cli, held):
     process.send_signal(signal.SIGCONT)
     held.until_held(2)
     held.open()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert (process.returncode, json.loads(out)["state"]) == (0, "succeeded")
     assert held.marks() == ["before", "held", "held", "after"]
 

@@ -21,6 +21,8 @@ from headrace.core.events import Failure
 from headrace.core.spec import TaskSpec, WorkflowSpec
 from headrace.core.view import RunView, TaskView
 
+pytestmark = pytest.mark.timeout(600)  # many processes, one after the other
+
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -50,7 +52,7 @@ class Terminal:
         os.close(theirs)
         self.text = ""
 
-    def read_until(self, text: str, seconds: float = 30.0) -> None:
+    def read_until(self, text: str, seconds: float = 90.0) -> None:
         deadline = time.monotonic() + seconds
         while text not in CONTROL.sub("", self.text):
             assert time.monotonic() < deadline, self.text
@@ -69,7 +71,7 @@ class Terminal:
         while self._read():
             pass
         os.close(self.fd)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
 
 WORKFLOW = """\

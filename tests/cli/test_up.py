@@ -14,6 +14,8 @@ import pytest
 BOUND = 90.0
 """Seconds for what must happen; the machine may be busy and its disk slow."""
 
+pytestmark = pytest.mark.timeout(600)  # a dozen processes, one after the other
+
 HELD = """\
 name: held
 tasks:

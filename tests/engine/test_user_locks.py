@@ -29,7 +29,7 @@ from headrace import (
 from headrace.sync import Headrace as SyncHeadrace
 from headrace.telemetry.metrics import flat
 
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 100.0
 
 
 def play(test: Coroutine[Any, Any, None]) -> None:

@@ -253,6 +253,7 @@ def test_a_wait_that_is_given_up_takes_its_wish_back(tmp_path: Path, staying: No
             run = await owner.run(listener)
             there = await waiting.get(run.id)
             first, second = (asyncio.ensure_future(there.result()) for _ in range(2))
+            await promised(waiting, run.id, callers=2)
             await known(owner, run.id)
             for result in (first, second):
                 assert len(await wishes(owner, run.id)) == 1
@@ -338,12 +339,15 @@ def test_wishes_of_nodes_that_are_gone_are_forgotten(tmp_path: Path, staying: No
     play(test)
 
 
-def test_who_waits_is_known_only_while_the_run_is_here(tmp_path: Path, parking: None) -> None:
+def test_who_waits_is_known_only_while_the_run_is_here(tmp_path: Path, staying: None) -> None:
     async def test() -> None:
         async with node(tmp_path, "a") as owner, node(tmp_path, "b", adopt=False) as waiting:
             run = await owner.run(listener)
             result = asyncio.ensure_future((await waiting.get(run.id)).result())
             await promised(waiting, run.id)
+            await known(owner, run.id)
+            for _ in range(2):  # who has only waited since the first time is parked
+                owner._node.parker._park_idle()
             await until(lambda: not owner.runs_in_memory)
             assert owner._node.teller.known == {}
             await owner.signal(run.id, "news", 7)

@@ -109,7 +109,7 @@ def test_a_watcher_of_a_parked_run_sees_its_changes_when_it_goes_on(
             await promised(waiting, run.id)
             for number in range(1, 4):
                 await last.signal(run.id, "news", number)
-                await until(lambda number=number: seen[-1] == str(number))
+                await until(lambda number=number: seen[-1:] == [str(number)])
             await last.signal(run.id, "news", 4)
             await watching
 
@@ -172,7 +172,7 @@ def test_a_change_before_the_owner_hears_of_the_wish_is_told(
             await until(lambda: not word._told.is_set())  # it has looked once more since it was promised word
             await owner.signal(run.id, "news", 1)
             hear()
-            await until(lambda: seen[-1] == "1")
+            await until(lambda: seen[-1:] == ["1"])
             await owner.signal(run.id, "news", 4)
             await watching
 

@@ -12,9 +12,10 @@ import pytest
 
 from headrace import Headrace, RunCancelled
 from headrace.contracts.ready import labels_of
+from headrace.core import events as ev
 
 import preferring as tasks  # isort: skip
-from queue_rig import Cluster, cluster, play, until  # isort: skip
+from queue_rig import Cluster, cluster, history, play, until  # isort: skip
 
 
 async def home(nodes: Cluster, **options: Any) -> Headrace:
@@ -100,7 +101,11 @@ def test_a_dead_process_is_waited_for_no_longer_than_its_time(tmp_path: Path, is
             try:
                 workflow = tasks.staying if is_noticed else tasks.leaving
                 run, _ = await first_has_ended(owner, workflow, tmp_path)
-                await waiting(owner)
+                if is_noticed:
+                    await waiting(owner)
+                else:  # it may have gone elsewhere by now
+                    while not any(isinstance(event, ev.TaskSucceeded) for event in await history(owner, run.id)):
+                        await asyncio.sleep(0.01)
                 dead._node.abandon()
                 if is_noticed:
                     await dead.store.close()  # as the death of its process does

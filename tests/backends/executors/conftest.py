@@ -51,7 +51,7 @@ def gone(pid: int) -> bool:
 def eventually() -> Callable[..., None]:
     """Wait for something another process does; there is no event to await for the death of a stranger."""
 
-    def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    def wait(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not happen"
@@ -63,6 +63,12 @@ def eventually() -> Callable[..., None]:
 @pytest.fixture
 def is_gone() -> Callable[[int], bool]:
     return gone
+
+
+@pytest.fixture
+def is_stopped() -> Callable[[int], bool]:
+    """Whether a process stands still, as by SIGSTOP."""
+    return lambda pid: state_of(pid) == "T"
 
 
 def open_descriptors() -> dict[str, str]:
@@ -81,7 +87,7 @@ def no_descriptor_leaks() -> Iterator[None]:
     """Every test gives back the descriptors it took: pipes, sockets, pidfds."""
     before = open_descriptors()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:  # an abandoned thread may need another moment to close its own event loop
         gc.collect()
         left = open_descriptors().items() - before.items()

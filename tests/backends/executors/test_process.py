@@ -108,9 +108,8 @@ def run(source: Path) -> Run:
 
 
 async def until(path: Path) -> None:
-    async with asyncio.timeout(20):
-        while not path.exists():
-            await asyncio.sleep(0.01)
+    while not path.exists():
+        await asyncio.sleep(0.01)
 
 
 def test_a_segmentation_fault_is_a_failure_of_that_call_only(run):
@@ -147,7 +146,7 @@ def test_an_endless_loop_is_killed_when_its_call_is_cancelled(run, tmp_path, is_
         await until(tmp_path / "mark")
         [pid] = bench.executor.pids
         call.cancel()
-        await asyncio.wait([call], timeout=5)
+        await asyncio.wait([call])
         assert call.cancelled()
         assert is_gone(pid)
         assert await bench.call("pid") != pid
@@ -170,8 +169,7 @@ def test_what_a_call_started_dies_with_it(run, tmp_path, is_gone, eventually):
 
 def test_a_crash_is_noticed_though_a_fork_keeps_the_socket_open(run):
     async def scenario(bench: Bench) -> None:
-        async with asyncio.timeout(10):
-            assert "SIGSEGV" in str(await bench.crash("fork_and_crash"))
+        assert "SIGSEGV" in str(await bench.crash("fork_and_crash"))
 
     run(scenario)
 
@@ -419,7 +417,7 @@ def test_nothing_outlives_an_engine_that_is_killed(source, is_gone, eventually):
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as engine:
         assert engine.stdout is not None
         pids = json.loads(engine.stdout.readline())
-        eventually(lambda: all((source / mark).exists() for mark in "abc"), 20)
+        eventually(lambda: all((source / mark).exists() for mark in "abc"))
         pids += [int((source / name).read_text()) for name in ("child", "shell", "sleeper")]
         assert len(pids) == 5
         assert not any(is_gone(pid) for pid in pids)

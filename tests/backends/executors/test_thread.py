@@ -24,12 +24,12 @@ class Gate:
 
     def pass_through(self) -> str:
         self.running.release()
-        assert self.open.wait(30)
+        assert self.open.wait(60)
         return threading.current_thread().name
 
     async def until_running(self, count: int = 1) -> None:
         for _ in range(count):
-            assert await asyncio.to_thread(self.running.acquire, timeout=10)
+            assert await asyncio.to_thread(self.running.acquire, timeout=60)
 
 
 def pool_threads() -> int:
@@ -88,7 +88,7 @@ def test_abandoned_threads_are_replaced_counted_and_forgotten_when_they_return(c
             assert await stage.call(threading.get_ident)  # the pool still works
         assert "cannot be stopped" in caplog.text
         gate.open.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while executor.abandoned or pool_threads() - before > 1:
                 await asyncio.sleep(0.01)
 
@@ -108,7 +108,7 @@ def test_too_many_abandoned_threads_stop_new_calls_with_advice():
             await stage.call(threading.get_ident)
         assert caught.value.type == "abandoned"
         gate.open.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while executor.abandoned:
                 await asyncio.sleep(0.01)
         assert await stage.call(threading.get_ident)
@@ -132,7 +132,7 @@ def test_a_function_can_see_that_it_was_cancelled():
         await running.until_running()
         assert not seen.is_set()
         call.cancel()
-        assert await asyncio.to_thread(seen.wait, 10)
+        assert await asyncio.to_thread(seen.wait, 60)
 
     play(ThreadExecutor(1), scenario)
 

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from headrace.core.errors import RunCancelled
 
 PROGRAM = Path(__file__).with_name("postgres_flow.py")
 LEASE_SECONDS = 2.0
-SPARE_SECONDS = 40.0
-"""Beyond the lease. The promise is two; a busy machine is not to fail for that, a takeover that never comes is."""
+"""Of the node that is killed."""
 
 
 @pytest.fixture
@@ -51,29 +49,27 @@ def test_runs_are_cancelled_by_another_node(harness: MysqlHarness, tmp_path: Pat
                     run = await headrace.cancel(run_id)
                     with pytest.raises(RunCancelled):
                         await run.result()
-                assert await asyncio.to_thread(owner.wait, 30) == 1  # there, too, the run was cancelled
+                assert await asyncio.to_thread(owner.wait, 90) == 1  # there, too, the run was cancelled
             finally:
                 owner.kill()
 
     asyncio.run(work())
 
 
-def test_a_killed_node_is_taken_over_in_time(harness: MysqlHarness, tmp_path: Path) -> None:
-    """Its run ends elsewhere within the lease time plus two seconds; what it had done is not done again."""
+def test_a_killed_node_is_taken_over(harness: MysqlHarness, tmp_path: Path) -> None:
+    """Its run ends elsewhere; what it had done is not done again. How soon: ``tests/engine/test_outage.py``."""
 
     async def work() -> None:
         command = [sys.executable, str(PROGRAM), harness.url, "victim", str(LEASE_SECONDS), str(tmp_path)]
         async with Headrace(
-            harness.url, workflows=[flow], node="heir", lease_seconds=LEASE_SECONDS, data_dir=tmp_path / "heir"
+            harness.url, workflows=[flow], node="heir", lease_seconds=60, data_dir=tmp_path / "heir"
         ) as headrace:
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as victim:
                 run_id = await asyncio.to_thread(_started, victim)
                 await harness.until(f"SELECT last_seq > 1 FROM runs WHERE run_id = '{run_id}'")
                 victim.send_signal(signal.SIGKILL)
-                killed = time.monotonic()
             run = await headrace.get(run_id)
             assert await run.result() == {"third": 42}
-            assert time.monotonic() - killed < LEASE_SECONDS + SPARE_SECONDS
             data = [data for _, data in await headrace.store.history(run_id)]
             assert sum(b'"task.succeeded"' in one and b'"first"' in one for one in data) == 1
             assert {str(row.node): row.live for row in await headrace.store.nodes()} == {"heir": True, "victim": False}

@@ -18,6 +18,7 @@ import pytest
 
 from headrace.backends.stores import sqlite_locks
 from headrace.backends.stores.sqlite import SqliteStore
+from headrace.backends.stores.sqlite_connection import RenewalGate
 from headrace.core.errors import Fenced, StoreFull
 from headrace.testing.store_conformance.stage import Stage, event, new_run, run_id, update
 
@@ -233,36 +234,40 @@ def test_threads_that_open_a_new_database_at_once_do_not_collide(tmp_path: Path)
     assert errors == []
 
 
-def test_a_flood_of_commits_does_not_starve_the_lease(tmp_path: Path) -> None:
+def test_a_flood_of_commits_does_not_starve_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Renewals go before the next commit of the same process, and reach the lock under another process's flood."""
+    monkeypatch.setattr(RenewalGate, "GRACE_SECONDS", 3600.0)  # however long the other process keeps us waiting
 
     async def work() -> None:
         store = await opened(tmp_path)
         node = await Stage(None).node("mine", store=store)  # type: ignore[arg-type]
         await node.start(new_run(2))
         stop = False
+        done = 0
 
         async def flood() -> None:
+            nonlocal done
             seq = 1
             while not stop:
                 await node.commit([event(run_id(2), seq + n, "x" * 200) for n in range(1, 201)])
                 seq += 200
+                done += 1
 
         with process(url_of(tmp_path), "write") as other:
             assert other.line().startswith("joined")
             drain = threading.Thread(target=lambda: [None for _ in iter(other.line, "")])
             drain.start()
             task = asyncio.create_task(flood())
-            waits = []
+            overtaken = []
             for _ in range(20):
-                begun = time.monotonic()
+                before = done
                 assert await asyncio.to_thread(store.renew, node.name, node.epoch, 15.0)
-                waits.append(time.monotonic() - begun)
+                overtaken.append(done - before)
             stop = True
             await task
             other.popen.kill()
             drain.join()
-        assert max(waits) < 5.0  # a lease of 15 s is renewed every 5 s
+        assert max(overtaken) <= 3, overtaken  # the commit under way, and those of the turns until we hear of it
         await store.close()
 
     asyncio.run(work())
@@ -275,7 +280,7 @@ def test_small_commits_are_done_at_once_while_the_disk_is_quick(tmp_path: Path) 
     """And only then: not large ones, not while another writes, not when commits have become slow."""
 
     async def work() -> None:
-        store = await opened(tmp_path)
+        store = await opened(tmp_path, busy_seconds=3600.0)  # whoever waits for the other waits for ever
         node = await Stage(None).node(store=store)  # type: ignore[arg-type]
         await node.start(new_run(1))
         flush = node.flush([event(R1, 2)], updates=[update(R1, 2)])
@@ -285,9 +290,7 @@ def test_small_commits_are_done_at_once_while_the_disk_is_quick(tmp_path: Path) 
         assert not store.commit_now(node.flush([event(R1, seq) for seq in range(2, 100)]))
         other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        begun = time.monotonic()
         assert not store.commit_now(flush)
-        assert time.monotonic() - begun < 0.5  # it does not wait for the other
         other.execute("COMMIT")
         other.close()
         assert store.commit_now(flush)
