@@ -144,6 +144,7 @@ class Node:
         self._background: set[asyncio.Task[None]] = set()
         self._rejoining = False
         self._joined = asyncio.Event()
+        self._stopped = asyncio.Event()
         """Cleared while a node that lost its lease joins anew."""
         self._joined.set()
 
@@ -266,10 +267,28 @@ class Node:
 
     async def stop(self, *, drain_seconds: float = 0.0) -> None:
         """Stop: start nothing new, give attempts under way ``drain_seconds`` to end, interrupt the rest, make
-        everything durable that is known, give all runs up so that they can go on elsewhere. Idempotent."""
+        everything durable that is known, give all runs up so that they can go on elsewhere. Idempotent: whoever asks
+        again waits for the same end, and the shorter patience counts. Nobody is told that it has stopped before."""
         if self.stopping:
+            await self._stop_sooner(drain_seconds)
             return
         self.stopping = True
+        try:
+            await self._stop(drain_seconds)
+        finally:
+            self._stopped.set()
+
+    async def _stop_sooner(self, drain_seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_seconds):
+                await self._stopped.wait()
+        if not self._stopped.is_set():
+            await self.launcher.stop_all(self.options.stop_seconds)
+            if self.puller is not None:
+                await self.puller.interrupt(self.options.stop_seconds)
+            await self._stopped.wait()
+
+    async def _stop(self, drain_seconds: float) -> None:
         self._joined.set()
         self.wisher.give_up()
         self.planner.gatekeeper.open = False
