@@ -34,8 +34,10 @@ from typing import Any
 import pytest
 
 from headrace import (
+    Headrace,
     InvalidCommand,
     RunFailed,
+    dag,
     set_details,
     set_memo,
     signal,
@@ -779,3 +781,15 @@ def test_a_run_that_nothing_can_wake_is_logged_with_its_line(
         assert f"test_misuse.py:{line_of(code.function, 'outside.get()')}" in told[0]
     else:
         assert told == []
+
+
+def test_a_graph_given_to_start_is_refused_with_the_way_to_start_it() -> None:
+    with dag("graph") as graph:
+        graph.run("hello", "echo hello")
+
+    async def test() -> None:
+        async with Headrace("memory://") as hr:
+            with pytest.raises(TypeError, match=r"not <dag graph: 1 tasks>: run\(workflow, params\) starts a graph"):
+                await hr.start(graph)  # type: ignore[arg-type]
+
+    asyncio.run(test())

@@ -138,6 +138,7 @@ class Node:
         """Why the node can no longer work; None while it can."""
         self.stopping = False
         self._background: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -226,10 +227,28 @@ class Node:
 
     async def stop(self, *, drain_seconds: float = 0.0) -> None:
         """Stop: start nothing new, give attempts under way ``drain_seconds`` to end, interrupt the rest, make
-        everything durable that is known, give all runs up so that they can go on elsewhere. Idempotent."""
+        everything durable that is known, give all runs up so that they can go on elsewhere. Idempotent: whoever asks
+        again waits for the same end, and the shorter patience counts. Nobody is told that it has stopped before."""
         if self.stopping:
+            await self._stop_sooner(drain_seconds)
             return
         self.stopping = True
+        try:
+            await self._stop(drain_seconds)
+        finally:
+            self._stopped.set()
+
+    async def _stop_sooner(self, drain_seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_seconds):
+                await self._stopped.wait()
+        if not self._stopped.is_set():
+            await self.launcher.stop_all(self.options.stop_seconds)
+            if self.puller is not None:
+                await self.puller.interrupt(self.options.stop_seconds)
+            await self._stopped.wait()
+
+    async def _stop(self, drain_seconds: float) -> None:
         self.membership.give_up_waiting()
         self.wisher.give_up()
         self.planner.gatekeeper.open = False
@@ -301,6 +320,7 @@ class Node:
         """Fall silent as a process that dies does: nothing more is written, nothing is given up. For tests of what
         survives; the store must refuse this node's calls by then."""
         self.stopping = True
+        self._stopped.set()
         self.membership.give_up_waiting()
         self.planner.gatekeeper.open = False
         error = EngineStopped("the engine died")
