@@ -282,7 +282,7 @@ def test_a_call_that_hangs_for_ten_years_is_passed_in_few_looks(monkeypatch: pyt
     async def scenario(env: Environment) -> None:
         env.hang(endless)
         run = await env.start(patient)
-        with pytest.raises(AssertionError, match="3650 days of virtual time.*waits for endless"):
+        with pytest.raises(AssertionError, match=r"3650 days of virtual time.*waits for endless"):
             await run.result()
 
     play(scenario)
