@@ -35,6 +35,7 @@ from headrace.core.spec import AnySpec
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.access import run_or_none
+from headrace.durable.expected import expect_workflow
 from headrace.durable.run import CodeRun, calling_place
 from headrace.durable.start import OnConflict, OnReuse
 from headrace.durable.workflow import WorkflowFunction
@@ -150,6 +151,7 @@ class Client:
     async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run of a code workflow with its own arguments, checked by the type checker. ``workflow.options(...)``
         carries a key, tags and the like. See :meth:`run`."""
+        expect_workflow(workflow, "start", graphs="start it with run(graph, {...})")
         handle = await start_run(self, workflow, workflow.bind(*args, **kwargs), Asked(workflow.start_options))
         return handle.returning(workflow.convert_result)
 
