@@ -789,7 +789,7 @@ def test_a_graph_given_to_start_is_refused_with_the_way_to_start_it() -> None:
 
     async def test() -> None:
         async with Headrace("memory://") as hr:
-            with pytest.raises(TypeError, match=r"not <dag graph: 1 tasks>: run\(workflow, params\) starts a graph"):
+            with pytest.raises(TypeError, match=r"<dag graph: 1 tasks> is a graph: start it with run\(graph, {...}\)"):
                 await hr.start(graph)  # type: ignore[arg-type]
 
     asyncio.run(test())

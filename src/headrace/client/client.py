@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from headrace.client import completing, messages
 from headrace.client.conflicts import settle
@@ -36,6 +36,7 @@ from headrace.core.spec import AnySpec
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.access import run_or_none
+from headrace.durable.expected import expect_workflow
 from headrace.durable.run import CodeRun, calling_place
 from headrace.durable.start import OnConflict, OnReuse
 from headrace.durable.workflow import WorkflowFunction
@@ -151,10 +152,7 @@ class Client:
     async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run of a code workflow with its own arguments, checked by the type checker. ``workflow.options(...)``
         carries a key, tags and the like. See :meth:`run`. Raises ``TypeError`` for what is no code workflow."""
-        if not isinstance(cast("object", workflow), WorkflowFunction):
-            raise TypeError(
-                f"start() takes a @workflow function, not {workflow!r}: run(workflow, params) starts a graph"
-            )
+        expect_workflow(workflow, "start", graphs="start it with run(graph, {...})")
         handle = await start_run(self, workflow, workflow.bind(*args, **kwargs), Asked(workflow.start_options))
         return handle.returning(workflow.convert_result)
 

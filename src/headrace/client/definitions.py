@@ -18,6 +18,7 @@ from headrace.core.errors import (
 )
 from headrace.core.spec import AnySpec, WorkflowSpec, decode_any_spec
 from headrace.core.validate import validate
+from headrace.durable.expected import expect_workflow
 from headrace.engine.node import Node
 
 
@@ -86,6 +87,7 @@ class Definitions:
                 return await self._stored(source)
             loaded: Any = await asyncio.to_thread(self._load, source)
         else:
+            expect_workflow(workflow, "run")
             loaded = workflow
         functions = getattr(loaded, "functions", None)
         if functions:

@@ -17,6 +17,7 @@ from headrace.contracts.interceptor import ChildCall, MessageCall, chained, chec
 from headrace.core import events as ev
 from headrace.core.errors import NotDeterministic
 from headrace.durable.access import this_run
+from headrace.durable.expected import expect_workflow
 from headrace.durable.intercepted import intercepts
 from headrace.durable.loop import WorkflowFuture
 from headrace.durable.run import CodeRun, Place, calling_place
@@ -267,7 +268,7 @@ def start_child(
 def _start_child(
     run: CodeRun,
     workflow: Any,
-    params: dict[str, Any],
+    params: Any,
     parent_close: ParentClosePolicy,
     key: str | None,
     headers: dict[str, str],
@@ -275,6 +276,9 @@ def _start_child(
 ) -> ChildHandle[Any]:
     if parent_close not in get_args(ParentClosePolicy):
         raise TypeError(f"parent_close is one of {', '.join(get_args(ParentClosePolicy))}, not {parent_close!r}")
+    expect_workflow(workflow, "start_child")
+    if not isinstance(params, dict):
+        raise TypeError(f"start_child() takes parameters by name, {{'order': ...}}, not a {type(params).__name__}")
     spec = workflow.spec
     name = run.next_name(spec.name)
     at = run.loop.now
@@ -343,6 +347,10 @@ def _set(values: dict[str, Any] | None = None, memo: dict[str, Any] | None = Non
 def continue_as_new(**params: Any) -> NoReturn:
     """End this run and begin a new one of the same workflow with other parameters; signals nobody has read go along."""
     run = _writable("continue as new")
+    known = run.params.keys() if run.code is None else run.code.workflow.spec.params.keys()
+    if unknown := params.keys() - known:
+        takes = ", ".join(known) or "none"
+        raise TypeError(f"continue_as_new({min(unknown)}=...): the workflow has no such parameter; it has: {takes}")
     raise ContinueAsNew({**run.params, **{key: plain(value) for key, value in params.items()}})
 
 

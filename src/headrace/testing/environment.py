@@ -41,6 +41,7 @@ from headrace.core.durations import parse_duration
 from headrace.core.errors import HeadraceError, InvalidCommand, NotFound
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES
+from headrace.durable.expected import expect_workflow
 from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodeRun
 from headrace.durable.workflow import WorkflowFunction
@@ -278,6 +279,7 @@ class Environment:
 
     async def start(self, workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> EnvironmentRun[R]:
         """Start a run of a code workflow; durable on return. ``workflow.options(...)`` carries a key and the like."""
+        expect_workflow(workflow, "start", graphs="start it with start_graph(graph, {...})")
         options = msgspec.structs.asdict(workflow.start_options)
         run = await self._start_run(workflow, workflow.bind(*args, **kwargs), options)
         return EnvironmentRun(self, run.id, workflow.convert_result)
