@@ -115,8 +115,8 @@ def graph(
     if (workflow is None) == (run_id is None):
         raise typer.BadParameter("give a workflow, or a run with --run RUN, and not both")
     from headrace.authoring.drawing import draw_mermaid, draw_text
-    from headrace.cli.documents import graph_document
     from headrace.cli.runtime import run
+    from headrace.client.documents import graph_document
 
     with stdout_kept_for_data():
         spec, states = run(_of_run(session, run_id) if run_id is not None else _of_workflow(session, workflow or ""))
@@ -162,11 +162,11 @@ def workflows(
 ) -> int:
     """List the workflows that were run from this store: each can be run again by its name."""
     session = session_of(store, verbose=verbose)
-    from headrace.cli.documents import workflow_document
     from headrace.cli.engine import reader
     from headrace.cli.runtime import run
     from headrace.cli.table import aligned
     from headrace.cli.times import local
+    from headrace.client.documents import workflow_document
 
     async def read() -> None:
         async with reader(session) as headrace:

@@ -23,6 +23,7 @@ def nodes(
     session = session_of(store, verbose=verbose)
     from headrace.cli.engine import reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import node_documents
 
     async def read() -> tuple[list[NodeRow], list[LockRow]]:
         async with reader(session) as headrace:
@@ -38,36 +39,6 @@ def nodes(
 
         write(aligned(["NODE", "ROLE", "STATE", "LEADER", "QUEUES", "LABELS"], [_cells(one) for one in documents]))
     return 0
-
-
-def node_documents(rows: list[NodeRow], locks: list[LockRow]) -> list[dict[str, Any]]:
-    """What ``headrace nodes -o json`` prints. ``term`` is None for all but the leader."""
-    from headrace.cli.times import iso
-    from headrace.contracts.locks import LEADER
-
-    terms = {row.node: row.token for row in locks if row.name == LEADER}
-    return [
-        {
-            "id": row.node,
-            "live": row.live,
-            "leader": row.node in terms,
-            "term": terms.get(row.node),
-            "role": _role(row.info),
-            "lease_expires_at": iso(row.expires_at),
-            "epoch": row.epoch,
-            "queues": row.info.get("queues", []),
-            "labels": row.info.get("labels", {}),
-            "slots": row.info.get("slots", {}),
-        }
-        for row in rows
-    ]
-
-
-def _role(info: dict[str, Any]) -> str:
-    """``node`` takes runs over and may lead, ``worker`` only carries attempts out, ``client`` does neither."""
-    if info.get("adopt"):
-        return "node"
-    return "worker" if info.get("pulls") else "client"
 
 
 def _cells(document: dict[str, Any]) -> list[str]:
@@ -91,6 +62,7 @@ def locks(
     session = session_of(store, verbose=verbose)
     from headrace.cli.engine import reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import lock_document
 
     async def read() -> list[LockRow]:
         async with reader(session) as headrace:
@@ -109,17 +81,3 @@ def locks(
         cells = [[row.name, row.node, str(row.token), span(now - row.taken_at), f"{row.waiting:,}"] for row in rows]
         write(aligned(["LOCK", "NODE", "TOKEN", "HELD FOR", "WAITING"], cells))
     return 0
-
-
-def lock_document(row: LockRow) -> dict[str, Any]:
-    """One lock of ``headrace locks -o json``."""
-    from headrace.cli.times import iso
-
-    return {
-        "name": row.name,
-        "node": row.node,
-        "token": row.token,
-        "taken_at": iso(row.taken_at),
-        "expires_at": iso(row.expires_at),
-        "waiting": row.waiting,
-    }

@@ -50,9 +50,9 @@ def pause(
 
 def command(session: Session, given: str, command: Command, form: Format) -> int:
     """Give a command, through an engine that starts no tasks, and print the run's row as it is left."""
-    from headrace.cli.documents import WAITING, is_interrupted, row_document, shown_state
     from headrace.cli.engine import engine, full_id, reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import WAITING, is_interrupted, row_document, shown_state
 
     async def send() -> tuple[RunRow, bool]:
         async with engine(session, execute=False, must_exist=True) as headrace:

@@ -50,10 +50,10 @@ def list_runs(
     session = session_of(store, verbose=verbose, no_color=no_color)
     tags = pairs(tag, "--tag", bare="")
     _check_states(state or [])
-    from headrace.cli.documents import row_document
     from headrace.cli.engine import full_id, reader
     from headrace.cli.runs_names import unknown_names
     from headrace.cli.runtime import run
+    from headrace.client.documents import row_document
 
     async def read() -> tuple[list[RunRow], list[str]]:
         async with reader(session) as headrace:
@@ -88,9 +88,9 @@ def _check_states(states: list[str]) -> None:
 
 def _write_rows(session: Session, rows: list[RunRow]) -> None:
     from headrace.cli.colors import state_painter
-    from headrace.cli.documents import shown_state
     from headrace.cli.table import aligned
     from headrace.cli.times import local, span
+    from headrace.client.documents import shown_state
 
     lines = [
         [
@@ -118,11 +118,11 @@ def show(
 ) -> int:
     """Show a run with its tasks."""
     session = session_of(store, verbose=verbose, no_color=no_color)
-    from headrace.cli.documents import is_interrupted, run_document
     from headrace.cli.engine import full_id, reader
     from headrace.cli.progress import branches_of
     from headrace.cli.runtime import run
     from headrace.cli.summary import loaded
+    from headrace.client.documents import is_interrupted, run_document
 
     async def read() -> tuple[RunRow, RunView, list[str]]:
         async with reader(session) as headrace:

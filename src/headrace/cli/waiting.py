@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from headrace.assembly import Headrace
 from headrace.cli.attend import LOOK_SECONDS, Stopper, attend
-from headrace.cli.documents import is_interrupted, run_document
 from headrace.cli.engine import engine
 from headrace.cli.exits import ExitCode, say_error
 from headrace.cli.options import Session
@@ -16,6 +15,7 @@ from headrace.cli.output import Format, write_document
 from headrace.cli.progress import Lines, Progress, Silence
 from headrace.cli.summary import exit_code, loaded, write_run
 from headrace.cli.times import span
+from headrace.client.documents import is_interrupted, run_document
 from headrace.client.handle import RunHandle
 from headrace.core.errors import EngineStopped, HeadraceError, StoreError
 from headrace.core.spec import AnySpec
