@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
@@ -32,6 +33,7 @@ from headrace.core.errors import AlreadyRunning, NotDeterministic, NotFound
 from headrace.core.events import Event
 from headrace.core.ids import RunId
 from headrace.core.spec import AnySpec
+from headrace.core.suggest import did_you_mean
 from headrace.core.view import RunView
 from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
 from headrace.durable.access import run_or_none
@@ -292,6 +294,10 @@ class Client:
         run = live.run if live is not None else await read_run(self._node, full)
         return run.plan.brain.view(run, items=items)
 
+    async def definition_of(self, run_id: str) -> AnySpec:
+        """The definition a run keeps. Raises :class:`NotFound`."""
+        return (await self._node.library.fetch((await self.row(run_id)).version)).spec
+
     async def why(self, run_id: str) -> list[Reason]:
         """What keeps a run from its end, by what is stored or in memory here: which tasks wait for what, and what is
         stuck; empty if it has ended. Raises :class:`NotFound`."""
@@ -317,6 +323,15 @@ class Client:
         if await self._node.store.run(full) is None:
             raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
         return await asyncio.to_thread(self._logs.read_logs, full, task)
+
+    async def workflow(self, name: str) -> WorkflowRow:
+        """The latest version of a stored workflow. Raises :class:`NotFound`."""
+        row = await self._node.store.workflow_named(name)
+        if row is None:
+            known = [known.name for known in await self.workflows()]
+            near = did_you_mean(name, known, what="stored workflows")
+            raise NotFound(f"there is no stored workflow named {name!r}", hint=near or "none is stored yet")
+        return row
 
     async def workflows(self) -> list[WorkflowRow]:
         """The latest version of every stored workflow."""
@@ -417,6 +432,25 @@ class Client:
         :class:`UpdateRejected` if the validator or the handler refuses."""
         number = update_id or new_run_id()
         return await messages.update(self, await self._full_id(run_id), name, args, kwargs, number)
+
+    # ---- waiting for what a command does -----------------------------------------------------------------------------
+
+    async def settled(self, run_id: str) -> None:
+        """Wait until everything this engine has decided about a run is durable, or the run is not this engine's."""
+        live = self._node.live.get(RunId(run_id))
+        if live is not None and not live.closed:
+            await self._node.journal.drained()
+
+    async def heard(self, run_id: str, *, seconds: float = 5.0) -> bool:
+        """Wait until the owner of a run has taken up every message that waits for it; False if it has not in time."""
+        pause = 0.01
+        until = time.monotonic() + seconds
+        while await self._node.store.inbox([RunId(run_id)], self._node.id, limit=1):
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+        return True
 
     # ---- locks -------------------------------------------------------------------------------------------------------
 
