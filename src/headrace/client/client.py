@@ -30,12 +30,12 @@ from headrace.contracts.locks import LockRow
 from headrace.contracts.store import NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.core.codec import decode_event
 from headrace.core.errors import AlreadyRunning, NotDeterministic, NotFound
-from headrace.core.events import Event
+from headrace.core.events import Event, Failure
 from headrace.core.ids import RunId
 from headrace.core.spec import AnySpec
 from headrace.core.suggest import did_you_mean
 from headrace.core.view import RunView
-from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
+from headrace.core.where import SHOWN_STATES, And, Compare, Field, of_states, parse_where
 from headrace.durable.access import run_or_none
 from headrace.durable.run import CodeRun, calling_place
 from headrace.durable.start import OnConflict, OnReuse
@@ -261,11 +261,16 @@ class Client:
         before: str | None = None,
         limit: int = 50,
         where: str | None = None,
+        since: float | None = None,
     ) -> list[RunRow]:
         """Runs, newest first. ``states`` are stored ones, or ``waiting`` and ``interrupted`` as lists show them.
         ``before`` is the id of the last run of the page before. ``where`` is a filter such as
-        ``status = 'waiting' and amount > 100``, see :mod:`headrace.core.where`; raises its :class:`InvalidFilter`."""
+        ``status = 'waiting' and amount > 100``, see :mod:`headrace.core.where`; raises its :class:`InvalidFilter`.
+        ``since``: created then or later, in seconds since the epoch."""
         condition = None if where is None else parse_where(where, self._node.now())
+        if since is not None:
+            recent = Compare(Field("column", "created_at", "time"), ">=", since)
+            condition = recent if condition is None else And((condition, recent))
         if any(state in SHOWN_STATES for state in states):
             shown = of_states(states)
             states, condition = (), shown if condition is None else And((condition, shown))
@@ -477,7 +482,7 @@ class Client:
         before, timed out, cancelled."""
         await completing.complete(self._node, token, output)
 
-    async def fail(self, token: str, error: BaseException | str, *, retryable: bool | None = None) -> None:
+    async def fail(self, token: str, error: BaseException | str | Failure, *, retryable: bool | None = None) -> None:
         """Report that such an attempt failed: it is tried again as the task's ``retries`` say. ``retryable`` overrules
         them. Raises like :meth:`complete`."""
         await completing.fail(self._node, token, error, retryable)

@@ -263,8 +263,16 @@ class Locks(msgspec.Struct, kw_only=True):
 
 
 class Value(msgspec.Struct, kw_only=True):
-    """What a query or an update answered."""
+    """What a query answered."""
 
+    value: Any
+
+
+class Answered(msgspec.Struct, kw_only=True):
+    """What became of an update. ``id`` names it; ``value`` is its answer, null while there is none."""
+
+    id: str
+    answered: bool
     value: Any
 
 
