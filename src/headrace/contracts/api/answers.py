@@ -13,12 +13,12 @@ from headrace.contracts.remote import Refusal
 
 
 class Failure(msgspec.Struct, kw_only=True):
-    """Why a run, task or item failed."""
+    """Why a run, task or item failed. ``traceback``: the frames of the user's own code."""
 
     type: str
     message: str
-    code: int | None = None
-    traceback: str = ""
+    code: int | UnsetType = UNSET
+    traceback: str | UnsetType = UNSET
 
 
 class Item(msgspec.Struct, kw_only=True):

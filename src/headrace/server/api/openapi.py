@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -23,6 +22,21 @@ _PATH_PARAMS = {
     "workflow": ("The workflow's name.", {"type": "string", "minLength": 1, "maxLength": 200}),
 }
 _ALWAYS = (401, 403, 422, 500, 503)
+_MEANINGS = {
+    200: "Done",
+    201: "Created",
+    202: "Not answered yet",
+    401: "The token is missing or unknown",
+    403: "The token is known, and is not for this",
+    404: "There is no such thing",
+    409: "It does not fit what is there",
+    413: "Too large",
+    415: "The body is not JSON",
+    422: "What was asked cannot be meant",
+    500: "A defect in the server",
+    503: "Try again, or ask another node",
+}
+"""By status; the phrases of HTTP differ between versions of Python."""
 _DIRECTIVE = re.compile(r":(?:class|meth|data|mod):`~?(?:[\w.]*\.)?(\w+)`")
 _WORD = re.compile("[a-z]+")
 
@@ -105,14 +119,12 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{endpoint.answer.__name__}"}
     text = {"type": "string"}
     content = {kind: {"schema": schema if kind == "application/json" else text} for kind in endpoint.media_types}
-    found = {
-        str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in endpoint.statuses
-    }
+    found = {str(status): {"description": _MEANINGS[status], "content": content} for status in endpoint.statuses}
     refusals = {*endpoint.refusals, *_ALWAYS, *((413, 415) if endpoint.body is not None else ())}
     for status in sorted(refusals):
         types = ", ".join(f"`{slug}`" for slug in SLUGS[status])
         answer: dict[str, Any] = {
-            "description": f"{HTTPStatus(status).phrase}: {types}",
+            "description": f"{_MEANINGS[status]}: {types}",
             "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Refused"}}},
         }
         if status == 503:
