@@ -177,6 +177,13 @@ class Graph(msgspec.Struct, kw_only=True):
     tasks: list[GraphTask]
 
 
+class Definition(msgspec.Struct, kw_only=True):
+    """The definition that a run keeps."""
+
+    version: str
+    definition: dict[str, Any]
+
+
 class ListedWorkflow(msgspec.Struct, kw_only=True):
     """A stored workflow. ``tasks`` is null for one that is code."""
 
@@ -282,9 +289,11 @@ class Done(msgspec.Struct, kw_only=True):
 
 class Refused(Refusal, kw_only=True):
     """The body of every answer that is not 2xx (RFC 9457). ``hint``: what to do. ``problems``: everything that is wrong
-    with a definition, or with params. ``run_id``, ``state``: the run that has the key."""
+    with a definition, or with params. ``run_id``, ``state``: the run that has the ``key`` of the ``workflow``."""
 
     hint: str | UnsetType = UNSET
     problems: list[Mistake] | UnsetType = UNSET
+    workflow: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
     run_id: str | UnsetType = UNSET
     state: str | UnsetType | None = UNSET

@@ -133,6 +133,7 @@ class Stream(Asked, frozen=True):
     after: Annotated[
         Number, Meta(description="Only events with a higher number; the header `Last-Event-ID` says the same and wins.")
     ] = 0
+    tail: Annotated[bool, Meta(description="Only events from now on.")] = False
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------------------

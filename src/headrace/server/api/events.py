@@ -55,6 +55,8 @@ async def follow_run(api: Api, call: Call) -> Any:
             message = f"expected the number of an event, not {text[:50]!r}"
             raise Misasked([Mistake(where="Last-Event-ID", message=message, hint=None)])
         after = int(text)
+    elif call.query.tail:
+        after = (await api.client.row(call.run)).last_seq
     full = (await api.client.row(call.run)).run_id
     api.check_streams()
     return Reply(_messages(api, full, after), media_type=EVENT_STREAM)

@@ -100,6 +100,7 @@ def _of_a_user(error: HeadraceError) -> Refused:
     """What whoever asked can mend."""
     if isinstance(error, AlreadyRunning):
         found = _refusal(HTTPStatus.CONFLICT, "already-running", error.message, hint=error.hint)
+        found.workflow, found.key = error.workflow, error.key
         found.run_id, found.state = error.run_id, error.state
         return found
     if isinstance(error, InvalidParams):

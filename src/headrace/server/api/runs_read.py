@@ -19,7 +19,7 @@ from headrace.contracts.api.answers import Mistake
 from headrace.contracts.api.bounds import Role
 from headrace.core.durations import parse_duration
 from headrace.core.errors import InvalidCommand, NotFound
-from headrace.core.spec import WorkflowSpec
+from headrace.core.spec import WorkflowSpec, encode_stored
 from headrace.core.suggest import did_you_mean
 from headrace.core.times import seconds_of as seconds_of_time
 from headrace.core.where import STATUSES
@@ -112,6 +112,13 @@ async def explain_run(api: Api, call: Call) -> Any:
     return {"state": row.state, "reasons": [reason_document(one) for one in found]}
 
 
+async def define_run(api: Api, call: Call) -> Any:
+    """As it is stored: of the version that the run began with."""
+    row = await api.client.row(call.run)
+    spec = await api.client.definition_of(row.run_id)
+    return {"version": row.version, "definition": msgspec.json.decode(encode_stored(spec))}
+
+
 async def draw_run(api: Api, call: Call) -> Any:
     """The graph of the version that the run keeps, with the states of its tasks."""
     view = await api.client.show(call.run)
@@ -146,6 +153,10 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET", f"/runs/{RUN}/why", Role.VIEWER, "Say what a run waits for", answers.Reasons, explain_run,
+        refusals=(404,),
+    ),
+    Endpoint(
+        "GET", f"/runs/{RUN}/definition", Role.VIEWER, "Read a run's definition", answers.Definition, define_run,
         refusals=(404,),
     ),
     Endpoint(
