@@ -20,10 +20,13 @@ def why(
     run_id: options.RunId,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Say what a run waits for, and what is stuck until somebody does something."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     from headrace.cli.engine import full_id, reader
     from headrace.cli.runtime import run
     from headrace.client.documents import reason_document

@@ -146,6 +146,7 @@ def row_document(row: RunRow) -> dict[str, Any]:
         "workflow": row.workflow,
         "version": row.version,
         "state": row.state,
+        "status": shown_state(row),
         "interrupted": is_interrupted(row),
         "created_at": iso(row.created_at),
         "ended_at": iso(row.ended_at),

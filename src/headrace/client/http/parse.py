@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from headrace.client.documents import NEVER, PARKED
 from headrace.client.why import Reason
 from headrace.contracts.api import answers
 from headrace.contracts.store import RunRow
@@ -15,6 +16,7 @@ from headrace.core.ids import NodeId, RunId, WorkflowVersion
 from headrace.core.states import FINAL_RUN_STATES
 from headrace.core.times import seconds_of
 from headrace.core.view import ItemView, RunView, TaskView
+from headrace.core.where import SHOWN_STATES
 
 SOMEBODY = NodeId("somebody")
 """The owner of a run that goes on: a list does not say who."""
@@ -22,7 +24,10 @@ SOMEBODY = NodeId("somebody")
 
 def row_of(run: answers.ListedRun) -> RunRow:
     """One run of a list."""
-    is_owned = not run.interrupted and run.wake_at is None and run.state not in FINAL_RUN_STATES
+    is_owned = run.state not in FINAL_RUN_STATES and run.status not in SHOWN_STATES
+    wake_at = seconds_of(run.wake_at)
+    if run.status == PARKED and wake_at is None:
+        wake_at = NEVER
     return RunRow(
         run_id=RunId(run.id),
         workflow=run.workflow,
@@ -39,7 +44,7 @@ def row_of(run: answers.ListedRun) -> RunRow:
         tasks_failed=run.tasks_failed,
         owner=SOMEBODY if is_owned else None,
         live=not run.interrupted,
-        wake_at=seconds_of(run.wake_at),
+        wake_at=wake_at,
         key=run.key,
         attributes=run.attributes,
     )

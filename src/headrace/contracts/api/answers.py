@@ -76,12 +76,14 @@ class Run(msgspec.Struct, kw_only=True):
 
 
 class ListedRun(msgspec.Struct, kw_only=True):
-    """One run of a list, as ``headrace runs list -o json`` prints it."""
+    """One run of a list, as ``headrace runs list -o json`` prints it. ``status``: the state as it is shown, which may be
+    ``waiting`` or ``interrupted``."""
 
     id: str
     workflow: str
     version: str
     state: str
+    status: str
     interrupted: bool
     created_at: str
     ended_at: str | None
