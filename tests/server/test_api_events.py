@@ -42,8 +42,8 @@ class Listening:
 
 
 @asynccontextmanager
-async def follow(one: Rig, run: str, **headers: str) -> AsyncIterator[Listening]:
-    async with one.viewer.stream("GET", f"/runs/{run}/events", headers=headers) as got:
+async def follow(one: Rig, run: str, query: str = "", **headers: str) -> AsyncIterator[Listening]:
+    async with one.viewer.stream("GET", f"/runs/{run}/events{query}", headers=headers) as got:
         assert got.status_code == 200
         assert got.headers["content-type"].startswith("text/event-stream")
         listening = Listening(got)
@@ -137,6 +137,21 @@ def test_nothing_is_read_while_nothing_happens_but_a_comment_comes(tmp_path, mon
             while (await events.next()).get("event") != "end":
                 pass
             assert looks > 0
+
+    with_owner(tmp_path, test, elsewhere=False)
+
+
+def test_a_listener_may_want_only_what_comes(tmp_path):
+    async def test(one: Rig, owner: Rig) -> None:
+        run = await owner.hr.run(api_code.order)
+        await run.update("add", "pot")
+        async with follow(one, run.id, "?tail=true") as events:
+            await run.signal("close")
+            told = kinds(await events.rest())
+        assert told[0] == "signal.received"
+        assert told[-1] == "end"
+        async with follow(one, run.id, "?after=1") as events:
+            assert (await events.next())["id"] == "2"
 
     with_owner(tmp_path, test, elsewhere=False)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import api_code
 import httpx
 import pytest
 from api_rig import GREET, TOKENS, Rig, rig, serve
+from certificates import make_certificates
 
 from headrace import (
     AlreadyRunning,
@@ -181,6 +184,31 @@ def test_a_watcher_goes_on_when_its_stream_breaks_off(tmp_path):
     serve(tmp_path, test)
 
 
+def test_a_watcher_misses_nothing_that_happens_before_its_stream_is_open(tmp_path):
+    async def test(one: Rig) -> None:
+        await one.hr.register(api_code.order)
+        async with client_of(one) as hr:
+            run = await hr.run("order")
+            may_open = asyncio.Event()
+            stream = hr.link.http.stream
+
+            @contextlib.asynccontextmanager
+            async def held_back(*arguments: Any, **options: Any) -> AsyncIterator[httpx.Response]:
+                await may_open.wait()
+                async with stream(*arguments, **options) as got:
+                    yield got
+
+            hr.link.http.stream = held_back  # type: ignore[method-assign]
+            views = run.watch(interval_seconds=0)
+            assert (await anext(views)).state == "running"
+            await run.pause()
+            may_open.set()
+            assert (await asyncio.wait_for(anext(views), 20)).state == "paused"
+            await views.aclose()  # type: ignore[attr-defined]
+
+    serve(tmp_path, test)
+
+
 def test_refusals_are_the_errors_of_the_client_in_process(tmp_path):
     async def test(one: Rig) -> None:
         async with client_of(one) as hr:
@@ -274,6 +302,23 @@ def test_who_is_sent_away_comes_again(tmp_path, monkeypatch):
                 await hr.runs()
 
     serve(tmp_path, test)
+
+
+def test_a_server_with_tls_is_trusted_by_its_authority(tmp_path):
+    make_certificates(tmp_path, "127.0.0.1")
+    listening = {"tls_certificate": f"{tmp_path}/certificate.pem", "tls_key": f"{tmp_path}/key.pem"}
+
+    async def test(one: Rig) -> None:
+        url = one.url.replace("http:", "https:")
+        async with connect(url, token=TOKENS["author"], ca=tmp_path / "authority.pem") as hr:
+            run = await hr.run("greet")
+            assert [view.state async for view in run.watch(interval_seconds=0)][-1] == "succeeded"
+        async with connect(url, token=TOKENS["author"], patience_seconds=3600) as hr:
+            with pytest.raises(ServerUnavailable, match="CERTIFICATE_VERIFY_FAILED") as told:
+                await hr.runs()
+            assert "--ca" in (told.value.hint or "")
+
+    serve(tmp_path, test, listening=listening)
 
 
 def test_what_is_no_server(tmp_path):

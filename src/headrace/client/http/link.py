@@ -118,7 +118,7 @@ class Link:
             except (httpx.HTTPError, ServerUnavailable) as error:
                 # A refusal has changed nothing, and what never connected was not sent.
                 is_safe = repeatable or isinstance(error, ServerUnavailable | httpx.ConnectError | httpx.ConnectTimeout)
-                if not is_safe or time.monotonic() + pause >= until:
+                if not is_safe or is_untrusted(error) or time.monotonic() + pause >= until:
                     raise self.unreachable(error, is_done=not is_safe) from None
             await asyncio.sleep(pause)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
@@ -135,7 +135,7 @@ class Link:
             return error
         what = str(error) or type(error).__name__
         hint = "whether it was done is not known: look before asking again" if is_done else None
-        if "CERTIFICATE_VERIFY_FAILED" in what:
+        if is_untrusted(error):
             hint = "is the authority of its certificate known? see --ca"
         return ServerUnavailable(f"the server {self.url} does not answer: {what}", hint=hint)
 
@@ -175,6 +175,11 @@ class Link:
             f"the server {self.url} answered something else than a Headrace server would (status {status})",
             hint="is that its address?",
         )
+
+
+def is_untrusted(error: Exception) -> bool:
+    """Whether the server's certificate is the trouble, which no other try mends."""
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def _is_address(url: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from headrace.client.http.link import CONNECT_SECONDS, PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN, Link
+from headrace.client.http.link import CONNECT_SECONDS, PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN, Link, is_untrusted
 from headrace.contracts.api.bounds import HEARTBEAT_SECONDS
 from headrace.core.errors import HeadraceError, ServerUnavailable
 
@@ -48,7 +48,7 @@ async def messages(link: Link, run_id: str, *, patience_seconds: float = 60.0) -
                 if message.event == "end":
                     return
         except (httpx.HTTPError, ServerUnavailable) as error:
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or is_untrusted(error):
                 raise link.unreachable(error) from None
         await asyncio.sleep(pause)  # also after a stream that ended in order: the node stops
         pause = min(pause * 2, PAUSE_SECONDS_MAX)
