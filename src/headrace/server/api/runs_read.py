@@ -19,7 +19,9 @@ from headrace.contracts.api.answers import Mistake
 from headrace.contracts.api.bounds import Role
 from headrace.core.durations import parse_duration
 from headrace.core.errors import InvalidCommand, NotFound
+from headrace.core.ids import RunId
 from headrace.core.spec import WorkflowSpec, encode_stored
+from headrace.core.states import FINAL_RUN_STATES
 from headrace.core.suggest import did_you_mean
 from headrace.core.times import seconds_of as seconds_of_time
 from headrace.core.where import STATUSES
@@ -70,11 +72,13 @@ async def show_run(api: Api, call: Call) -> Any:
     return await run_of(api, full, items=call.query.items)
 
 
-async def run_of(api: Api, full: str, *, items: bool = False) -> dict[str, Any]:
-    """A run's document."""
-    row = await api.client.row(full)
+async def run_of(api: Api, full: RunId, *, items: bool = False) -> dict[str, Any]:
+    """A run's document. Of one that is in this node's memory, or has ended, the store is not asked who has it."""
     view = await api.loaded(await api.client.show(full, items=items))
-    return run_document(view, interrupted=is_interrupted(row))
+    live = api.node.live.get(full)
+    is_here = live is not None and not live.closed
+    lost = not is_here and view.state not in FINAL_RUN_STATES and is_interrupted(await api.client.row(full))
+    return run_document(view, interrupted=lost)
 
 
 async def show_history(api: Api, call: Call) -> Any:
