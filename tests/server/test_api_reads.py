@@ -204,7 +204,16 @@ def test_a_bad_parameter_is_named(tmp_path, path, where, said):
 
 
 @pytest.mark.parametrize(
-    "path", ["/runs/zzz", "/runs/" + "z" * 26, "/runs/z%25z", "/runs/" + "z" * 5000, "/runs/zzz/history", "/nowhere"]
+    "path",
+    [
+        "/runs/zzz",
+        "/runs/" + "z" * 26,
+        "/runs/z%25z",
+        "/runs/" + "z" * 5000,
+        "/runs/zzz/history",
+        "/workflows/a%00b",
+        "/nowhere",
+    ],
 )
 def test_what_is_not_there_is_not_found(tmp_path, path):
     async def test(rig: Rig) -> None:

@@ -142,6 +142,8 @@ def test_a_bad_definition_is_told_with_its_places(tmp_path):
         ({"workflow": "greet", "params": {"hwo": "x"}}, 422, "invalid-params", '"where":"hwo"'),
         ({"workflow": "held"}, 422, "invalid-params", '"where":"gate"'),
         ({"workflow": "greet", "on_conflict": "fial"}, 422, "bad-request", "on_conflict: Invalid enum value"),
+        ({"workflow": "greet", "key": "a\0b"}, 422, "bad-request", "key: Expected"),
+        ({"workflow": "a\0b"}, 422, "bad-request", "workflow: Expected"),
         ({"workflow": "greet", "on_reuse": "reject"}, 422, "bad-request", "give key"),
         ({"workflow": "greet", "attributes": {"a": {}}}, 422, "bad-request", "attribute 'a'"),
     ],

@@ -22,6 +22,8 @@ Duration = Annotated[
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 Text = Annotated[str, Meta(max_length=10_000)]
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=r"^[^\x00]+$")]
+WorkflowName = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=r"^[^\x00]+$")]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX, description="At most so many.")]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 RunName = Annotated[str, Meta(min_length=1, max_length=26, pattern="^[0-9a-zA-Z]+$")]
@@ -41,7 +43,7 @@ class NoQuery(Asked, frozen=True):
 class ListRuns(Asked, frozen=True):
     """Which runs."""
 
-    workflow: Annotated[str, Meta(description="Only runs of this workflow.", max_length=1_000)] | None = None
+    workflow: Annotated[WorkflowName, Meta(description="Only runs of this workflow.")] | None = None
     state: Annotated[
         tuple[Annotated[str, Meta(max_length=100)], ...],
         Meta(description="Only in this state, or shown as `waiting` or `interrupted`; again for more.", max_length=20),
@@ -142,7 +144,7 @@ class Stream(Asked, frozen=True):
 class StartRun(Asked, frozen=True):
     """A run to start: of the stored ``workflow``, or of a ``definition`` that comes along."""
 
-    workflow: Annotated[str, Meta(description="The name of a stored workflow.", max_length=1_000)] | None = None
+    workflow: Annotated[WorkflowName, Meta(description="The name of a stored workflow.")] | None = None
     definition: (
         Annotated[str, Meta(description="A graph as YAML or JSON text.", max_length=TEXT_CHARS_MAX)]
         | Annotated[dict[str, Any], Meta(description="A graph, as the YAML reference describes it.")]
@@ -158,9 +160,7 @@ class StartRun(Asked, frozen=True):
     tags: dict[str, str] = {}
     attributes: Annotated[dict[str, Any], Meta(description="Text, numbers, booleans or lists of these: searched.")] = {}
     memo: Annotated[dict[str, Any], Meta(description="Only shown.")] = {}
-    key: Annotated[str, Meta(description="What the run is about.", min_length=1, max_length=KEY_CHARS_MAX)] | None = (
-        None
-    )
+    key: Annotated[Key, Meta(description="What the run is about.")] | None = None
     on_conflict: Annotated[
         Literal["fail", "use_existing", "terminate"], Meta(description="If an unfinished run has the key.")
     ] = "fail"

@@ -13,6 +13,7 @@ from litestar.response import Stream
 
 from headrace.contracts.api.answers import Mistake
 from headrace.contracts.api.bounds import BODY_BYTES_MAX, PATH, Role
+from headrace.core.errors import NotFound
 from headrace.server.api.endpoint import Call, Endpoint, Misasked, Reply, read_body, read_query
 from headrace.server.api.events import EVENT_STREAM
 from headrace.server.api.openapi import document
@@ -39,6 +40,9 @@ def api_routes(api: Api, door: Door) -> Router:
 def _handler(api: Api, door: Door, endpoint: Endpoint) -> HTTPRouteHandler:
     async def handle(request: Request[Any, Any, Any]) -> Response[Any]:
         with api.working():
+            for text in request.path_params.values():
+                if "\0" in text:  # nothing has such a name, and not every store can be asked
+                    raise NotFound(f"there is no {text!r}")
             query = read_query(endpoint.query, list(request.query_params.multi_items()))
             call = Call(
                 path=request.path_params,
