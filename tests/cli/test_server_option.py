@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 from worker_stage import Stage, wait_until
@@ -155,6 +157,34 @@ def test_a_file_is_sent_along_by_an_author(served):
     served.cli.write("elsewhere/bad.yaml", "name: bad\ntasks:\n  a: {run: 'true', needs: b}\n")
     assert "workflow:3:27: unknown task 'b'" in served("run", "bad.yaml", expect=2).stderr
     assert "configuration" in served("run", "code.py", expect=2).stderr
+
+
+def test_users_change_while_the_node_is_up(served):
+    assert served.json("runs", "list") == []
+    fresh = "n" * 32
+    served.cli.write("users", f"operator:{fresh}\n")
+    wait_until(lambda: "refused the token" in served_says(served, USER), "the old token being refused")
+    assert served_says(served, fresh) == ""
+    served.cli.write("users", "nobody:short\n")
+    wait_until(lambda: "the new configuration was refused" in served.said("up"), "a bad file being refused")
+    assert "nobody" not in served.said("up")
+    assert served_says(served, fresh) == ""
+    text = (served.cli.folder / "headrace.toml").read_text()
+    (served.cli.folder / "headrace.toml").write_text(
+        text.replace('api_tokens = {file = "users"}', 'api_open = "viewer"')
+    )
+    wait_until(lambda: served_says(served, "") == "", "the server being open")
+    done = served("run", "greet", expect=2, env={"HEADRACE_API_TOKEN": ""})
+    assert "role operator" in done.stderr
+
+
+def served_says(served, token: str) -> str:
+    """What is said to whoever has that token and lists runs."""
+    env = {**served.cli.env, "HEADRACE_SERVER": served.url, "HEADRACE_API_TOKEN": token}
+    command = [sys.executable, "-m", "headrace.cli", "runs", "list"]
+    return subprocess.run(
+        command, cwd=served.elsewhere, env=env, capture_output=True, text=True, timeout=60, check=False
+    ).stderr
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from headrace import (
     WorkflowText,
     connect,
 )
+from headrace.client.client import Client
 from headrace.client.http.client import HttpClient
 from headrace.core.errors import HeadraceError, NotAuthorized, ServerUnavailable
 from headrace.core.events import RunFinished
@@ -58,6 +60,38 @@ def test_a_run_is_started_waited_for_and_looked_at(tmp_path):
             assert (await hr.workflow("greet")).params["properties"]["who"]["default"] == "world"
             assert [node.id for node in await hr.nodes()] == [one.hr.node_id]
             assert [lock.name for lock in await hr.locks()] == ["headrace.leader"]
+
+    serve(tmp_path, test)
+
+
+IN_PROCESS = {"broken", "run_as_task", "stored_row", "stopping", "waiting"}
+"""What the engine's own parts ask of the client in process."""
+
+
+def test_both_clients_can_be_asked_the_same():
+    def asked(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert asked(Client) - asked(HttpClient) == IN_PROCESS
+    for name in asked(Client) & asked(HttpClient) - {"lock", "register", "replay", "signal_with_start"}:
+        if name in ("update_with_start", "live"):
+            continue
+        ours = inspect.signature(getattr(HttpClient, name)).parameters
+        theirs = inspect.signature(getattr(Client, name)).parameters
+        missing = set(theirs) - set(ours) - {"trigger", "run_id", "seconds"}
+        assert not missing, name
+
+
+def test_a_run_is_found_by_its_key(tmp_path):
+    async def test(one: Rig) -> None:
+        async with client_of(one) as hr:
+            for key in ("order-17", "o'clock", 'say "x"'):
+                run = await hr.run("greet", key=key)
+                await run.wait()
+                found = await hr.find("greet", key)
+                assert found is not None
+                assert found.id == run.id
+            assert await hr.find("held", "order-17") is None
 
     serve(tmp_path, test)
 

@@ -181,6 +181,14 @@ class HttpClient:
             raise NotFound(f"{run_id!r} could be {names} and more", hint="give more characters")
         return found[0]
 
+    async def find(self, workflow: str, key: str) -> HttpRunHandle[Any] | None:
+        """The latest run of a workflow's business key, ended or not; None if there is none."""
+        if "'" in key and '"' in key:
+            raise InvalidCommand(f"key={key!r}: a key with both sorts of quotes cannot be looked for over HTTP")
+        mark = '"' if "'" in key else "'"
+        found = await self.runs(workflow=workflow, where=f"key = {mark}{key}{mark}", limit=1)
+        return HttpRunHandle(self, found[0].run_id) if found else None
+
     async def runs(
         self,
         *,
