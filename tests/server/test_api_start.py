@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import api_code
 import pytest
 from api_rig import GREET, Rig, serve
+
+from headrace import Headrace
 
 
 def test_a_run_is_started_and_its_end_waited_for(tmp_path):
@@ -215,8 +218,6 @@ def test_a_node_that_owns_no_runs_gives_them_to_those_who_do(tmp_path, starter):
     options = {"adopt": False, "execute": starter == "worker", "queues": ()}
 
     async def test(rig: Rig) -> None:
-        from headrace import Headrace
-
         async with Headrace(f"sqlite:///{tmp_path}/x.db", poll_seconds=0.2) as other:
             run = await rig.start(wait="30s")
             assert run["state"] == "succeeded"
@@ -224,3 +225,28 @@ def test_a_node_that_owns_no_runs_gives_them_to_those_who_do(tmp_path, starter):
             assert other.node_id != rig.hr.node_id
 
     serve(tmp_path, test, **options)
+
+
+def test_a_node_that_owns_no_runs_keeps_none_that_it_was_asked_about(tmp_path):
+    async def test(rig: Rig) -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db") as other:
+            graph = await other.run("held", {"gate": str(tmp_path / "gate")})
+            code = await other.run(api_code.order)
+        for path, status in (
+            (f"/runs/{graph.id}/pause", 200),
+            (f"/runs/{graph.id}/resume", 200),
+            (f"/runs/{code.id}/updates/add?wait=10s", 200),
+            (f"/runs/{code.id}/updates/slow?wait=50ms", 202),
+            (f"/runs/{code.id}/signals/close", 200),
+        ):
+            body = {"args": ["pot"]} if path.endswith("add?wait=10s") else {}
+            got = await rig.operator.post(path, json=body)
+            assert got.status_code == status, got.text
+            assert not rig.hr._node.live
+        (tmp_path / "gate").touch()
+        async with Headrace(f"sqlite:///{tmp_path}/x.db"):
+            for run in (graph, code):
+                ended = (await rig.viewer.get(f"/runs/{run.id}", params={"wait": "20s"})).json()
+                assert ended["state"] == "succeeded"
+
+    serve(tmp_path, test, adopt=False, execute=False, queues=())

@@ -60,7 +60,8 @@ async def request_update(api: Api, call: Call) -> Any:
         value = await api.within(seconds_of(call.query.wait), work)
     except Late:
         return Reply({"id": number, "answered": False, "value": None}, HTTPStatus.ACCEPTED)
-    await api.let_be(full)
+    finally:
+        await api.let_be(full)
     return {"id": number, "answered": True, "value": value}
 
 
