@@ -39,14 +39,11 @@ def create(run: GraphRun, event: ev.RunCreated) -> list[ev.Event]:
 
 
 def decide(run: GraphRun, given: inp.Input, now: float) -> list[ev.Event]:
-    """The events that follow from one input, already folded into ``run``. ``now``: seconds since the epoch. Raises
-    :class:`InvalidCommand` for what does not fit the run's state, and for messages that only code takes."""
+    """The events that follow from one input, already folded into ``run``. ``now``: seconds since the epoch."""
     events: list[ev.Event] = []
     handler = _HANDLERS.get(type(given))
     if handler is None:
-        hint = f"headrace runs cancel {run.run_id}" if type(given) is inp.Terminate else None
-        kind = type(given).__name__.lower()
-        raise InvalidCommand(f"run {run.run_id} is a graph: only runs of code take a {kind}", hint=hint)
+        raise InvalidCommand(f"run {run.run_id} is a graph: it takes no {type(given).__name__.lower()}")
     handler(run, given, now, events)
     if run.undecided or run.unfinished == 0:
         _settle(run, events, now)
