@@ -135,6 +135,15 @@ def test_a_server_that_is_open_lets_programs_of_this_host_in_and_no_web_pages(tm
     serve(tmp_path, test, listening={"tokenless": Role.OPERATOR})
 
 
+@pytest.mark.parametrize("tokenless", [None, Role.VIEWER])
+def test_the_log_says_that_a_server_is_open(tmp_path, caplog, tokenless):
+    async def test(_: Rig) -> None:
+        said = [record.role for record in caplog.records if record.msg == "the API is open to everybody on this host"]
+        assert said == ([] if tokenless is None else ["viewer"])
+
+    serve(tmp_path, test, listening={"tokenless": tokenless})
+
+
 def test_only_a_server_at_loopback_can_be_open(tmp_path):
     with pytest.raises(HeadraceError, match="only this host reaches"):
         Listener("0.0.0.0:0", WORKER, lease_seconds=60, tokenless=Role.VIEWER)

@@ -57,6 +57,11 @@ class Door:
         self._workers, self._administrators, self._users, self._tokenless = working, administering, using, tokenless
 
     @property
+    def tokenless(self) -> Role | None:
+        """What a request to the API may do that has no token."""
+        return self._tokenless
+
+    @property
     def serves_users(self) -> bool:
         """Whether the API is served: without users of its own, administrators are not let in there either."""
         return bool(self._users) or self._tokenless is not None

@@ -127,6 +127,8 @@ class Listener:
         self._server = _Uvicorn(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="headrace-server")
         await self._server.listening.wait()
+        if self._door.tokenless is not None:
+            logger.warning("the API is open to everybody on this host", extra={"role": str(self._door.tokenless)})
         is_tls = self._certificate is not None
         logger.info("requests are served", extra={"listen": self.address, "tls": is_tls})
         if not is_tls and not is_loopback(self._socket.getsockname()[0]):
