@@ -3,16 +3,18 @@
 python docs/generate.py             rewrite them
 python docs/generate.py --check     only say which are out of date; exit code 1 if any is
 
-A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; some files are generated as a whole.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from headrace.config import describe
 from headrace.core import states
+from headrace.server.api import openapi
 
 DOCS = Path(__file__).resolve().parent
 
@@ -26,6 +28,12 @@ PARTS = {
     },
 }
 """Page to the names of its parts and what writes them."""
+
+
+FILES = {
+    "reference/openapi.json": lambda: json.dumps(openapi.document(), indent=1, ensure_ascii=False) + "\n",
+}
+"""File to what writes it."""
 
 
 def main(arguments: list[str]) -> int:
@@ -46,6 +54,13 @@ def main(arguments: list[str]) -> int:
             stale += 1
             if not is_check:
                 page.write_text(after, encoding="utf-8")
+            sys.stderr.write(f"docs/{name} {'is out of date: make generate' if is_check else 'rewritten'}\n")
+    for name, write in FILES.items():
+        file = DOCS / name
+        if not file.exists() or file.read_text(encoding="utf-8") != write():
+            stale += 1
+            if not is_check:
+                file.write_text(write(), encoding="utf-8")
             sys.stderr.write(f"docs/{name} {'is out of date: make generate' if is_check else 'rewritten'}\n")
     return 1 if stale and is_check else 0
 

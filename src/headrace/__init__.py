@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from headrace.assembly import Headrace
     from headrace.authoring import Dag, Ref, TaskFunction, chain, dag, each, task
     from headrace.backends.codecs import Compression, Encryption
+    from headrace.client.definitions import WorkflowText
     from headrace.client.handle import RunHandle
+    from headrace.client.http.connecting import connect
     from headrace.contracts.codec import PayloadCodec
     from headrace.contracts.current import current_attempt
     from headrace.contracts.execution import complete_later
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Headrace": "headrace.assembly",
     "RunHandle": "headrace.client.handle",
+    "WorkflowText": "headrace.client.definitions",
+    "connect": "headrace.client.http.connecting",
     "PayloadCodec": "headrace.contracts.codec",
     **dict.fromkeys(("Compression", "Encryption"), "headrace.backends.codecs"),
     "current_attempt": "headrace.contracts.current",
@@ -177,11 +181,13 @@ __all__ = [
     "UserCodeError",
     "WorkflowFunction",
     "WorkflowSpec",
+    "WorkflowText",
     "__version__",
     "add_task",
     "cancel_run",
     "chain",
     "complete_later",
+    "connect",
     "continue_as_new",
     "continue_suggested",
     "current_attempt",

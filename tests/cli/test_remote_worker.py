@@ -188,7 +188,7 @@ def test_several_nodes_share_the_port(stage):
     ready = stage.cli.folder / "ready"
     process = stage.start("up", "up", "--nodes", "2", "--ready-file", ready)
     wait_until(lambda: ready.exists() or process.poll() is not None, "being ready")
-    wait_until(lambda: stage.said("up").count("workers are served") == 2 or process.poll() is not None, "listening")
+    wait_until(lambda: stage.said("up").count("requests are served") == 2 or process.poll() is not None, "listening")
     assert process.poll() is None, stage.said("up")
     stage.worker("w1")
     run_id = stage.run()

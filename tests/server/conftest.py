@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "stores"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres_server import PostgresServer, postgres_folder
 

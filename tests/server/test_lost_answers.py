@@ -63,7 +63,7 @@ def test_what_was_claimed_with_an_answer_that_was_lost_is_found(tmp_path: Path) 
         file.write_text(FLOW)
         listener = Listener("127.0.0.1:0", TOKEN, lease_seconds=60)
         async with Headrace(f"sqlite:///{tmp_path}/x.db") as hr, LosingProxy(listener.address) as proxy:
-            await listener.start(hr._node)
+            await listener.start(hr)
             link = Link([proxy.url], TOKEN)
             source = source_of(link)
             await source.join()
@@ -99,7 +99,7 @@ def test_a_worker_that_stops_gives_back_what_a_lost_answer_brought(tmp_path: Pat
         file.write_text(FLOW)
         listener = Listener("127.0.0.1:0", TOKEN, lease_seconds=60)
         async with Headrace(f"sqlite:///{tmp_path}/x.db") as hr, LosingProxy(listener.address) as proxy:
-            await listener.start(hr._node)
+            await listener.start(hr)
             link = Link([proxy.url], TOKEN)
             source = source_of(link)
             await source.join()

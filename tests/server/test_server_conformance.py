@@ -41,7 +41,7 @@ class HeadracePlace:
         self.url = f"http://{self._listen}"
         self.hr = Headrace(self._store, data_dir=self._folder / "files")
         await self.hr.__aenter__()
-        await self.listener.start(self.hr._node)
+        await self.listener.start(self.hr)
 
     async def close(self) -> None:
         await self.listener.stop()

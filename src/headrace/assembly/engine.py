@@ -25,7 +25,7 @@ from headrace.backends.keepers import open_locks
 from headrace.backends.stores import open_store
 from headrace.backends.stores.coded import CodedStore
 from headrace.client.client import Client
-from headrace.client.definitions import Definition, Workflow
+from headrace.client.definitions import Definition, Workflow, WorkflowText
 from headrace.client.handle import RunHandle
 from headrace.config.changes import Reloaded, compare
 from headrace.config.codecs import codecs_of
@@ -365,27 +365,6 @@ class Headrace(Client):
         :meth:`check`."""
         return (await self._definitions.find(workflow)).spec
 
-    async def definition_of(self, run_id: str) -> AnySpec:
-        """The definition a run keeps. Raises :class:`NotFound`."""
-        return (await self._node.library.fetch((await self.row(run_id)).version)).spec
-
-    async def settled(self, run_id: str) -> None:
-        """Wait until everything this engine has decided about a run is durable, or the run is not this engine's."""
-        live = self._node.live.get(RunId(run_id))
-        if live is not None and not live.closed:
-            await self._node.journal.drained()
-
-    async def heard(self, run_id: str, *, seconds: float = 5.0) -> bool:
-        """Wait until the owner of a run has taken up every message that waits for it; False if it has not in time."""
-        pause = 0.01
-        until = time.monotonic() + seconds
-        while await self.store.inbox([RunId(run_id)], self._node.id, limit=1):
-            if time.monotonic() >= until:
-                return False
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 0.25)
-        return True
-
     async def queues(self) -> list[QueueRow]:
         """What waits and what is claimed in each queue."""
         return await self.store.queues()
@@ -456,7 +435,11 @@ class Headrace(Client):
         row = live.run if live is not None else await self.stored_row(run.id)
         return row is not None and row.parent == attempt.key
 
-    def _load_source(self, source: str) -> Any:
+    def _load_source(self, source: str | WorkflowText) -> Any:
+        if isinstance(source, WorkflowText):
+            from headrace.authoring.yaml.load import load_yaml  # noqa: PLC0415
+
+            return load_yaml(source.text, kinds=self.kinds, name=source.name)
         from headrace.authoring.sources import load  # noqa: PLC0415 - YAML is loaded when a file is read
 
         return load(source, kinds=self.kinds)

@@ -17,9 +17,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from headrace.assembly import Headrace
-from headrace.cli.documents import is_interrupted
 from headrace.cli.exits import ExitCode
 from headrace.cli.progress import Progress
+from headrace.client.documents import is_interrupted
 from headrace.client.handle import RunHandle
 from headrace.core.errors import EngineStopped, HeadraceError
 from headrace.core.ids import RunId

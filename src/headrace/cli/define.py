@@ -115,8 +115,8 @@ def graph(
     if (workflow is None) == (run_id is None):
         raise typer.BadParameter("give a workflow, or a run with --run RUN, and not both")
     from headrace.authoring.drawing import draw_mermaid, draw_text
-    from headrace.cli.documents import graph_document
     from headrace.cli.runtime import run
+    from headrace.client.documents import graph_document
 
     with stdout_kept_for_data():
         spec, states = run(_of_run(session, run_id) if run_id is not None else _of_workflow(session, workflow or ""))
@@ -158,36 +158,46 @@ def _graph_of(spec: AnySpec) -> WorkflowSpec:
 
 
 def workflows(
-    output: options.Output = Format.TEXT, store: options.Store = None, verbose: options.Verbose = False
+    output: options.Output = Format.TEXT,
+    store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
+    verbose: options.Verbose = False,
 ) -> int:
     """List the workflows that were run from this store: each can be run again by its name."""
-    session = session_of(store, verbose=verbose)
-    from headrace.cli.documents import workflow_document
-    from headrace.cli.engine import reader
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
+    from headrace.cli.engine import client_of, reader
     from headrace.cli.runtime import run
     from headrace.cli.table import aligned
     from headrace.cli.times import local
+    from headrace.client.documents import workflow_document
+    from headrace.core.times import seconds_of
 
-    async def read() -> None:
+    async def read() -> list[dict[str, Any]]:
+        if session.server is not None:
+            import msgspec
+
+            async with client_of(session.server) as client:
+                return msgspec.to_builtins(await client.workflows())
         async with reader(session) as headrace:
-            rows = await headrace.workflows()
-        documents = [workflow_document(row) for row in rows]
-        if output is not Format.TEXT:
-            write_document(documents, output)
-            return
-        lines = [
-            [
-                row.name,
-                row.version,
-                "code" if document["tasks"] is None else f"{document['tasks']:,}",
-                local(row.created_at),
-                row.source,
-            ]
-            for row, document in zip(rows, documents, strict=True)
-        ]
-        write(aligned(["NAME", "VERSION", "TASKS", "STORED", "SOURCE"], lines))
+            return [workflow_document(row) for row in await headrace.workflows()]
 
-    run(read())
+    documents = run(read())
+    if output is not Format.TEXT:
+        write_document(documents, output)
+        return ExitCode.SUCCEEDED
+    lines = [
+        [
+            one["name"],
+            one["version"],
+            "code" if one["tasks"] is None else f"{one['tasks']:,}",
+            local(seconds_of(one["created_at"])),
+            one["source"],
+        ]
+        for one in documents
+    ]
+    write(aligned(["NAME", "VERSION", "TASKS", "STORED", "SOURCE"], lines))
     return ExitCode.SUCCEEDED
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.assembly import Headrace
-from headrace.cli.documents import run_document
 from headrace.cli.engine import engine, reader
 from headrace.cli.options import STORE_VARIABLE, Session
 from headrace.cli.output import Format, write, write_document
 from headrace.cli.waiting import Start
+from headrace.client.documents import run_document
 from headrace.core.errors import HeadraceError, StoreError
 from headrace.core.states import FINAL_RUN_STATES
 

@@ -10,11 +10,11 @@ import msgspec
 
 from headrace.authoring.drawing import SYMBOLS
 from headrace.cli.colors import BOLD, DIM, Paint
-from headrace.cli.documents import NEVER, is_parked, shown_state
 from headrace.cli.options import Session
 from headrace.cli.progress import done_of, duration, failure_text
 from headrace.cli.summary import Summary
 from headrace.cli.times import local, span
+from headrace.client.documents import NEVER, is_parked, shown_state
 from headrace.contracts.store import RunRow
 from headrace.core.run import reference_of
 from headrace.core.states import TaskState

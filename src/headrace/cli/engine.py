@@ -1,16 +1,21 @@
-"""Opening the store for a command: as an engine that carries runs out, or only to read."""
+"""Opening the store for a command, as an engine that carries runs out or only to read; or a server instead of it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from headrace.assembly import Headrace
-from headrace.cli.options import Session
+from headrace.cli.options import TOKEN_VARIABLE, ServerOptions, Session
 from headrace.config.load import load
 from headrace.core.errors import NotFound, StoreError
 from headrace.core.ids import RunId
+
+if TYPE_CHECKING:
+    from headrace.client.http.client import HttpClient
 
 LATEST = frozenset({"-", "last", "@last"})
 """Words for the latest run."""
@@ -19,11 +24,19 @@ PATIENCE_SECONDS = 15.0
 """How long a store that is full or out of reach is tried again. Somebody is waiting, and can resume the run once the
 store is mended; an engine that nobody watches tries for longer."""
 
+HEAR_SECONDS = 5.0
+"""How long a command that goes through a server waits until the run's owner has taken it up."""
+
 
 @asynccontextmanager
 async def engine(session: Session, *, execute: bool = True, must_exist: bool = False) -> AsyncGenerator[Headrace]:
     """An engine for as long as the command runs. It takes over no runs but those it is told to; without ``execute`` it
-    starts no tasks either. ``must_exist``: do not make a new store."""
+    starts no tasks either. ``must_exist``: do not make a new store. If the user named a server, the client that asks it:
+    as long as no run is carried out here, it does the same."""
+    if session.server is not None:
+        async with client_of(session.server) as client:
+            yield cast("Headrace", client)
+        return
     headrace = guest(session, execute=execute)
     if must_exist:
         require_store(headrace)
@@ -33,7 +46,11 @@ async def engine(session: Session, *, execute: bool = True, must_exist: bool = F
 
 @asynccontextmanager
 async def reader(session: Session) -> AsyncGenerator[Headrace]:
-    """Only the store, without an engine: nothing is written, no store is made."""
+    """Only the store, without an engine: nothing is written, no store is made. Or the server that the user named."""
+    if session.server is not None:
+        async with client_of(session.server) as client:
+            yield cast("Headrace", client)
+        return
     headrace = guest(session)
     require_store(headrace)
     await headrace.store.open()
@@ -42,6 +59,20 @@ async def reader(session: Session) -> AsyncGenerator[Headrace]:
     finally:
         await headrace.close_keeper()
         await headrace.store.close()
+
+
+def client_of(server: ServerOptions) -> HttpClient:
+    """The client of the server that the user named. Raises :class:`HeadraceError` for an address, a token or a
+    certificate that cannot be used."""
+    from headrace.cli.token import read_token
+    from headrace.cli.trust import trust
+    from headrace.client.http.client import HttpClient
+
+    token = None  # a server may be open to this host
+    if server.token_file is not None or os.environ.get(TOKEN_VARIABLE):
+        token = read_token(server.token_file, variable=TOKEN_VARIABLE, key="server.api_tokens")
+    tls = trust(server.ca, [server.url])
+    return HttpClient(server.url, token, tls=tls, patience_seconds=PATIENCE_SECONDS, hear_seconds=HEAR_SECONDS)
 
 
 def guest(session: Session, *, execute: bool = True) -> Headrace:

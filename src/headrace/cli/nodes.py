@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from headrace.cli import options
 from headrace.cli.options import session_of
 from headrace.cli.output import Format, write, write_document
 
-if TYPE_CHECKING:
-    from headrace.contracts.locks import LockRow
-    from headrace.contracts.store import NodeRow
-
 
 def nodes(
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """The nodes and workers of the store, and which of them leads. Lost ones are shown for a day."""
-    session = session_of(store, verbose=verbose)
-    from headrace.cli.engine import reader
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
+    from headrace.cli.engine import client_of, reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import node_documents
 
-    async def read() -> tuple[list[NodeRow], list[LockRow]]:
+    async def read() -> list[dict[str, Any]]:
+        if session.server is not None:
+            async with client_of(session.server) as client:
+                return msgspec.to_builtins(await client.nodes())
         async with reader(session) as headrace:
-            return await headrace.nodes(), await headrace.locks()
+            return node_documents(await headrace.nodes(), await headrace.locks())
 
-    documents = node_documents(*run(read()))
+    documents = run(read())
     if output is not Format.TEXT:
         write_document(documents, output)
     elif not documents:
@@ -38,36 +43,6 @@ def nodes(
 
         write(aligned(["NODE", "ROLE", "STATE", "LEADER", "QUEUES", "LABELS"], [_cells(one) for one in documents]))
     return 0
-
-
-def node_documents(rows: list[NodeRow], locks: list[LockRow]) -> list[dict[str, Any]]:
-    """What ``headrace nodes -o json`` prints. ``term`` is None for all but the leader."""
-    from headrace.cli.times import iso
-    from headrace.contracts.locks import LEADER
-
-    terms = {row.node: row.token for row in locks if row.name == LEADER}
-    return [
-        {
-            "id": row.node,
-            "live": row.live,
-            "leader": row.node in terms,
-            "term": terms.get(row.node),
-            "role": _role(row.info),
-            "lease_expires_at": iso(row.expires_at),
-            "epoch": row.epoch,
-            "queues": row.info.get("queues", []),
-            "labels": row.info.get("labels", {}),
-            "slots": row.info.get("slots", {}),
-        }
-        for row in rows
-    ]
-
-
-def _role(info: dict[str, Any]) -> str:
-    """``node`` takes runs over and may lead, ``worker`` only carries attempts out, ``client`` does neither."""
-    if info.get("adopt"):
-        return "node"
-    return "worker" if info.get("pulls") else "client"
 
 
 def _cells(document: dict[str, Any]) -> list[str]:
@@ -85,41 +60,44 @@ def _cells(document: dict[str, Any]) -> list[str]:
 def locks(
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """The locks that are held, the leader's among them, with their tokens and how many wait."""
-    session = session_of(store, verbose=verbose)
-    from headrace.cli.engine import reader
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
+    from headrace.cli.engine import client_of, reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import lock_document
 
-    async def read() -> list[LockRow]:
+    async def read() -> list[dict[str, Any]]:
+        if session.server is not None:
+            async with client_of(session.server) as client:
+                return msgspec.to_builtins(await client.locks())
         async with reader(session) as headrace:
-            return await headrace.locks()
+            return [lock_document(row) for row in await headrace.locks()]
 
-    rows = run(read())
+    documents = run(read())
     if output is not Format.TEXT:
-        write_document([lock_document(row) for row in rows], output)
-    elif not rows:
+        write_document(documents, output)
+    elif not documents:
         write("no lock is held")
     else:
         from headrace.cli.table import aligned
         from headrace.cli.times import span
+        from headrace.core.times import seconds_of
 
         now = time.time()
-        cells = [[row.name, row.node, str(row.token), span(now - row.taken_at), f"{row.waiting:,}"] for row in rows]
+        cells = [
+            [
+                one["name"],
+                one["node"],
+                str(one["token"]),
+                span(now - (seconds_of(one["taken_at"]) or now)),
+                f"{one['waiting']:,}",
+            ]
+            for one in documents
+        ]
         write(aligned(["LOCK", "NODE", "TOKEN", "HELD FOR", "WAITING"], cells))
     return 0
-
-
-def lock_document(row: LockRow) -> dict[str, Any]:
-    """One lock of ``headrace locks -o json``."""
-    from headrace.cli.times import iso
-
-    return {
-        "name": row.name,
-        "node": row.node,
-        "token": row.token,
-        "taken_at": iso(row.taken_at),
-        "expires_at": iso(row.expires_at),
-        "waiting": row.waiting,
-    }

@@ -57,6 +57,9 @@ def run(
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -65,7 +68,16 @@ def run(
 
     Ctrl-C once starts nothing new and waits for attempts under way; twice interrupts them. The run can be resumed.
     """
-    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    session = session_of(
+        store,
+        server=server,
+        token_file=token_file,
+        ca=ca,
+        asks_servers=True,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+    )
     given, texts = _params(param, params_file)
     tags = pairs(tag, "--tag", bare="")
     if key is None and (on_conflict is not OnConflict.FAIL or on_reuse is not OnReuse.ALLOW):
@@ -79,10 +91,14 @@ def run(
 
 
 def carry_out(session: Session, start: Start, output: Format, *, no_wait: bool, must_exist: bool = False) -> int:
-    """Start a run and wait for it, or leave it to a background process."""
+    """Start a run and wait for it, or leave it to a background process; or to the server that the user named."""
     from headrace.cli.runtime import run as run_loop
 
     with stdout_kept_for_data():
+        if session.server is not None:
+            from headrace.cli.remote import start_there
+
+            return run_loop(start_there(session, start, output, no_wait=no_wait))
         if no_wait:
             from headrace.cli.detach import start_detached
 

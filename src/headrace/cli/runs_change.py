@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from headrace.cli.exits import ExitCode
 from headrace.cli.options import Session, session_of
 from headrace.cli.output import Format, stdout_kept_for_data, write, write_document
 from headrace.cli.run import carry_out
+from headrace.core.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace.assembly import Headrace
@@ -29,10 +31,13 @@ def cancel(
     reason: Reason = "",
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Cancel a run: nothing new starts, attempts under way are stopped."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     return command(session, run_id, lambda headrace, full: headrace.cancel(full, reason), output)
 
 
@@ -41,18 +46,21 @@ def pause(
     reason: Reason = "",
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Start nothing new in a run until it is resumed; attempts under way go on."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     return command(session, run_id, lambda headrace, full: headrace.pause(full, reason), output)
 
 
 def command(session: Session, given: str, command: Command, form: Format) -> int:
     """Give a command, through an engine that starts no tasks, and print the run's row as it is left."""
-    from headrace.cli.documents import WAITING, is_interrupted, row_document, shown_state
     from headrace.cli.engine import engine, full_id, reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import WAITING, is_interrupted, row_document, shown_state
 
     async def send() -> tuple[RunRow, bool]:
         async with engine(session, execute=False, must_exist=True) as headrace:
@@ -96,14 +104,28 @@ def resume(
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> int:
     """Go on with a run that was paused or whose process ended before it did, and wait for its end."""
-    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    session = session_of(
+        store,
+        server=server,
+        token_file=token_file,
+        ca=ca,
+        asks_servers=True,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+    )
     if (run_id is None) != all_runs or (all_runs and no_wait):
         raise typer.BadParameter("give a run, or --all without --no-wait")
+    if all_runs and session.server is not None:
+        raise HeadraceError("--all is for a store", hint="the nodes of a server take interrupted runs up by themselves")
     if all_runs:
         from headrace.cli.runtime import run
         from headrace.cli.waiting import resume_all
@@ -123,12 +145,24 @@ def retry(
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> int:
     """Run again what failed or was cancelled, and wait for the run's end. What succeeded is kept."""
-    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    session = session_of(
+        store,
+        server=server,
+        token_file=token_file,
+        ca=ca,
+        asks_servers=True,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+    )
     tasks = tuple(task or ())
     return carry_on(
         session, run_id, lambda headrace, full: headrace.retry(full, tasks, reason), output, no_wait=no_wait
@@ -143,10 +177,14 @@ def delete(
 ) -> int:
     """Delete runs that ended longer ago than that, with their histories and logs."""
     session = session_of(store, verbose=verbose)
+    if store is None and os.environ.get(options.SERVER_VARIABLE):
+        raise HeadraceError(
+            f"{options.SERVER_VARIABLE} is set, and runs cannot be deleted through a server",
+            hint="say which store is meant: --store URL; or set retention in the server's configuration",
+        )
     from headrace.cli.engine import reader
     from headrace.cli.runtime import run
     from headrace.core.durations import parse_duration
-    from headrace.core.errors import HeadraceError
 
     try:
         seconds = parse_duration(older_than)

@@ -68,10 +68,13 @@ def signal(
     ] = None,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Send a signal to a run of workflow code. It waits there until the code asks for it."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     payload = None if value is None else value_of(value)
     return command(session, run_id, lambda headrace, full: headrace.signal(full, name, payload, key=key), output)
 
@@ -81,10 +84,13 @@ def terminate(
     reason: Reason = "",
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """End a run of workflow code at once: none of its code runs any more, not even clean-up. Compare `runs cancel`."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     return command(session, run_id, lambda headrace, full: headrace.terminate(full, reason), output)
 
 
@@ -95,10 +101,13 @@ def query(
     named: Named = None,
     output: options.Output = Format.JSON,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Ask a run of workflow code, going on or ended, and print the answer. Changes nothing."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     positional, by_name = _arguments(values, named)
     from headrace.cli.engine import full_id, reader
     from headrace.cli.runtime import run
@@ -122,10 +131,13 @@ def update(
     ] = None,
     output: options.Output = Format.JSON,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Ask a run of workflow code to change, wait for its answer and print that."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     positional, by_name = _arguments(values, named)
     from headrace.cli.engine import engine, full_id
     from headrace.cli.runtime import run
@@ -163,10 +175,13 @@ def history(
     run_id: options.RunId,
     output: Annotated[HistoryFormat, typer.Option("--output", "-o", help="How to print it.")] = HistoryFormat.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Print a run's history, event by event. `-o jsonl` gives a file that `headrace replay` takes."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     from headrace.cli.engine import full_id, reader
     from headrace.cli.runtime import run
 
@@ -243,6 +258,9 @@ def reset(
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -251,7 +269,16 @@ def reset(
     to the chosen point. The old run is terminated. Waits for the new run's end.
 
     `headrace runs history RUN` shows the events."""
-    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    session = session_of(
+        store,
+        server=server,
+        token_file=token_file,
+        ca=ca,
+        asks_servers=True,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+    )
     _check_point(to_event, to_task)
 
     def start(headrace: Headrace, full: RunId) -> Awaitable[RunHandle]:
@@ -269,12 +296,24 @@ def fork(
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> int:
     """Like `runs reset`, but the old run is left alone; the new one goes its own way, without the old one's key."""
-    session = session_of(store, quiet=quiet, verbose=verbose, no_color=no_color)
+    session = session_of(
+        store,
+        server=server,
+        token_file=token_file,
+        ca=ca,
+        asks_servers=True,
+        quiet=quiet,
+        verbose=verbose,
+        no_color=no_color,
+    )
     _check_point(to_event, to_task)
 
     def start(headrace: Headrace, full: RunId) -> Awaitable[RunHandle]:

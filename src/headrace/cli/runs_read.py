@@ -43,17 +43,22 @@ def list_runs(
     ] = None,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> int:
     """List runs, newest first."""
-    session = session_of(store, verbose=verbose, no_color=no_color)
+    session = session_of(
+        store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose, no_color=no_color
+    )
     tags = pairs(tag, "--tag", bare="")
     _check_states(state or [])
-    from headrace.cli.documents import row_document
     from headrace.cli.engine import full_id, reader
     from headrace.cli.runs_names import unknown_names
     from headrace.cli.runtime import run
+    from headrace.client.documents import row_document
 
     async def read() -> tuple[list[RunRow], list[str]]:
         async with reader(session) as headrace:
@@ -88,9 +93,9 @@ def _check_states(states: list[str]) -> None:
 
 def _write_rows(session: Session, rows: list[RunRow]) -> None:
     from headrace.cli.colors import state_painter
-    from headrace.cli.documents import shown_state
     from headrace.cli.table import aligned
     from headrace.cli.times import local, span
+    from headrace.client.documents import shown_state
 
     lines = [
         [
@@ -113,16 +118,21 @@ def show(
     items: Annotated[bool, typer.Option("--items", help="Also every item of mapped tasks.")] = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> int:
     """Show a run with its tasks."""
-    session = session_of(store, verbose=verbose, no_color=no_color)
-    from headrace.cli.documents import is_interrupted, run_document
+    session = session_of(
+        store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose, no_color=no_color
+    )
     from headrace.cli.engine import full_id, reader
     from headrace.cli.progress import branches_of
     from headrace.cli.runtime import run
     from headrace.cli.summary import loaded
+    from headrace.client.documents import is_interrupted, run_document
 
     async def read() -> tuple[RunRow, RunView, list[str]]:
         async with reader(session) as headrace:
@@ -150,10 +160,13 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Print what a run's attempts wrote."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     if follow and output is not Format.TEXT:
         raise typer.BadParameter("--follow prints text only")
     from headrace.cli.engine import full_id, reader

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headrace.cli import options
 from headrace.cli.exits import ExitCode
@@ -20,12 +20,16 @@ def why(
     run_id: options.RunId,
     output: options.Output = Format.TEXT,
     store: options.Store = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
     verbose: options.Verbose = False,
 ) -> int:
     """Say what a run waits for, and what is stuck until somebody does something."""
-    session = session_of(store, verbose=verbose)
+    session = session_of(store, server=server, token_file=token_file, ca=ca, asks_servers=True, verbose=verbose)
     from headrace.cli.engine import full_id, reader
     from headrace.cli.runtime import run
+    from headrace.client.documents import reason_document
 
     async def read() -> tuple[RunRow, list[Reason]]:
         async with reader(session) as headrace:
@@ -36,7 +40,7 @@ def why(
     if output is Format.TEXT:
         write("\n".join(_lines(row, found)))
     else:
-        write_document([_document(reason) for reason in found], output)
+        write_document([reason_document(reason) for reason in found], output)
     return ExitCode.SUCCEEDED
 
 
@@ -56,15 +60,3 @@ def _lines(row: RunRow, found: list[Reason]) -> Iterator[str]:
             yield f"      {reason.hint}"
     if not found:
         yield "  nothing is owed: it is just being decided"
-
-
-def _document(reason: Reason) -> dict[str, Any]:
-    from headrace.cli.times import iso
-
-    return {
-        "subject": reason.subject,
-        "why": reason.why,
-        "stuck": reason.stuck,
-        "until": iso(reason.until),
-        "hint": reason.hint,
-    }

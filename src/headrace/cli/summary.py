@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from headrace.cli.colors import BOLD, DIM, RED, Paint
-from headrace.cli.documents import INTERRUPTED, WAITING, is_interrupted, run_document
 from headrace.cli.exits import ExitCode
 from headrace.cli.options import Session
 from headrace.cli.output import Format, write, write_document
 from headrace.cli.progress import failure_text
 from headrace.cli.times import span
 from headrace.client.client import Client
+from headrace.client.documents import INTERRUPTED, WAITING, is_interrupted, run_document
 from headrace.contracts.store import RunRow
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.core.view import RunView, TaskView

@@ -1,15 +1,8 @@
-"""Times and durations as the command line shows them."""
+"""Times and durations as the command line shows them to people."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-
-
-def iso(seconds: float | None) -> str | None:
-    """Seconds since the epoch as ISO 8601 in UTC with milliseconds: ``2013-01-31T06:00:00.000Z``."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def local(seconds: float | None) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from headrace.assembly import Headrace
 from headrace.cli.attend import LOOK_SECONDS, Stopper, attend
-from headrace.cli.documents import is_interrupted, run_document
 from headrace.cli.engine import engine
 from headrace.cli.exits import ExitCode, say_error
 from headrace.cli.options import Session
@@ -16,6 +15,7 @@ from headrace.cli.output import Format, write_document
 from headrace.cli.progress import Lines, Progress, Silence
 from headrace.cli.summary import exit_code, loaded, write_run
 from headrace.cli.times import span
+from headrace.client.documents import is_interrupted, run_document
 from headrace.client.handle import RunHandle
 from headrace.core.errors import EngineStopped, HeadraceError, StoreError
 from headrace.core.spec import AnySpec
@@ -31,7 +31,7 @@ RESUMED_MAX = 1_000
 LISTED_MAX = 10_000
 
 
-def _progress(session: Session, spec: AnySpec) -> Progress:
+def progress_of(session: Session, spec: AnySpec) -> Progress:
     """A picture on a terminal, lines elsewhere, nothing if asked."""
     if session.quiet:
         return Silence()
@@ -46,7 +46,7 @@ async def start_and_wait(session: Session, start: Start, form: Format, *, must_e
     """Start a run, show it, say how it ended; the exit code."""
     async with engine(session, must_exist=must_exist) as headrace:
         handle = await start(headrace)
-        progress = _progress(session, await headrace.definition_of(handle.id))
+        progress = progress_of(session, await headrace.definition_of(handle.id))
         try:
             view = await attend(headrace, handle, progress)
         except StoreError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
@@ -29,12 +30,13 @@ from headrace.contracts.locks import LockRow
 from headrace.contracts.store import NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.core.codec import decode_event
 from headrace.core.errors import AlreadyRunning, NotDeterministic, NotFound
-from headrace.core.events import Event
+from headrace.core.events import Event, Failure
 from headrace.core.ids import RunId
 from headrace.core.run import has_reference
 from headrace.core.spec import AnySpec
+from headrace.core.suggest import did_you_mean
 from headrace.core.view import RunView
-from headrace.core.where import SHOWN_STATES, And, of_states, parse_where
+from headrace.core.where import SHOWN_STATES, And, Compare, Field, of_states, parse_where
 from headrace.durable.access import run_or_none
 from headrace.durable.expected import expect_workflow
 from headrace.durable.run import CodeRun, calling_place
@@ -262,11 +264,16 @@ class Client:
         before: str | None = None,
         limit: int = 50,
         where: str | None = None,
+        since: float | None = None,
     ) -> list[RunRow]:
         """Runs, newest first. ``states`` are stored ones, or ``waiting`` and ``interrupted`` as lists show them.
         ``before`` is the id of the last run of the page before. ``where`` is a filter such as
-        ``status = 'waiting' and amount > 100``, see :mod:`headrace.core.where`; raises its :class:`InvalidFilter`."""
+        ``status = 'waiting' and amount > 100``, see :mod:`headrace.core.where`; raises its :class:`InvalidFilter`.
+        ``since``: created then or later, in seconds since the epoch."""
         condition = None if where is None else parse_where(where, self._node.now())
+        if since is not None:
+            recent = Compare(Field("column", "created_at", "time"), ">=", since)
+            condition = recent if condition is None else And((condition, recent))
         if any(state in SHOWN_STATES for state in states):
             shown = of_states(states)
             states, condition = (), shown if condition is None else And((condition, shown))
@@ -295,6 +302,10 @@ class Client:
         run = live.run if live is not None else await read_run(self._node, full)
         return run.plan.brain.view(run, items=items)
 
+    async def definition_of(self, run_id: str) -> AnySpec:
+        """The definition a run keeps. Raises :class:`NotFound`."""
+        return (await self._node.library.fetch((await self.row(run_id)).version)).spec
+
     async def why(self, run_id: str) -> list[Reason]:
         """What keeps a run from its end, by what is stored or in memory here: which tasks wait for what, and what is
         stuck; empty if it has ended. Raises :class:`NotFound`."""
@@ -320,6 +331,15 @@ class Client:
         if await self._node.store.run(full) is None:
             raise NotFound(f"there is no run {run_id}", hint="headrace runs list")
         return await asyncio.to_thread(self._logs.read_logs, full, task)
+
+    async def workflow(self, name: str) -> WorkflowRow:
+        """The latest version of a stored workflow. Raises :class:`NotFound`."""
+        row = await self._node.store.workflow_named(name)
+        if row is None:
+            known = [known.name for known in await self.workflows()]
+            near = did_you_mean(name, known, what="stored workflows")
+            raise NotFound(f"there is no stored workflow named {name!r}", hint=near or "none is stored yet")
+        return row
 
     async def workflows(self) -> list[WorkflowRow]:
         """The latest version of every stored workflow."""
@@ -421,6 +441,25 @@ class Client:
         number = update_id or new_run_id()
         return await messages.update(self, await self._full_id(run_id), name, args, kwargs, number)
 
+    # ---- waiting for what a command does -----------------------------------------------------------------------------
+
+    async def settled(self, run_id: str) -> None:
+        """Wait until everything this engine has decided about a run is durable, or the run is not this engine's."""
+        live = self._node.live.get(RunId(run_id))
+        if live is not None and not live.closed:
+            await self._node.journal.drained()
+
+    async def heard(self, run_id: str, *, seconds: float = 5.0) -> bool:
+        """Wait until the owner of a run has taken up every message that waits for it; False if it has not in time."""
+        pause = 0.01
+        until = time.monotonic() + seconds
+        while await self._node.store.inbox([RunId(run_id)], self._node.id, limit=1):
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+        return True
+
     # ---- locks -------------------------------------------------------------------------------------------------------
 
     def lock(self, name: str, *, timeout: str | float | datetime.timedelta | None = None) -> Lock:
@@ -446,7 +485,7 @@ class Client:
         before, timed out, cancelled."""
         await completing.complete(self._node, token, output)
 
-    async def fail(self, token: str, error: BaseException | str, *, retryable: bool | None = None) -> None:
+    async def fail(self, token: str, error: BaseException | str | Failure, *, retryable: bool | None = None) -> None:
         """Report that such an attempt failed: it is tried again as the task's ``retries`` say. ``retryable`` overrules
         them. Raises like :meth:`complete`."""
         await completing.fail(self._node, token, error, retryable)

@@ -22,9 +22,12 @@ async def complete(node: Node, token: str, output: Any) -> None:
     await _report(node, token, "outcome", {"output": data})
 
 
-async def fail(node: Node, token: str, error: BaseException | str, retryable: bool | None) -> None:
+async def fail(node: Node, token: str, error: BaseException | str | Failure, retryable: bool | None) -> None:
     """See :meth:`headrace.client.client.Client.fail`."""
-    failure = failure_of(error) if isinstance(error, BaseException) else Failure("failed", error)
+    if isinstance(error, Failure):
+        failure = error
+    else:
+        failure = failure_of(error) if isinstance(error, BaseException) else Failure("failed", error)
     if retryable is not None:
         failure = msgspec.structs.replace(failure, retryable=retryable)
     await _report(node, token, "outcome", {"failure": msgspec.to_builtins(failure)})

@@ -17,6 +17,7 @@ from headrace.core.errors import (
     UserCodeError,
 )
 from headrace.core.spec import AnySpec, WorkflowSpec, decode_any_spec
+from headrace.core.suggest import did_you_mean
 from headrace.core.validate import validate
 from headrace.durable.expected import expect_workflow
 from headrace.engine.node import Node
@@ -31,12 +32,25 @@ class Definition(Protocol):
         ...
 
 
-Workflow = Definition | WorkflowSpec | str | Path
+class StoredName(msgspec.Struct, frozen=True):
+    """The name of a stored workflow, and of nothing else: a text that comes from elsewhere is not to name a file here."""
+
+    name: str
+
+
+class WorkflowText(msgspec.Struct, frozen=True):
+    """A graph as YAML or JSON text, called ``name`` in messages."""
+
+    text: str
+    name: str = "workflow"
+
+
+Workflow = Definition | WorkflowSpec | str | Path | StoredName | WorkflowText
 """A definition, a file (``.yaml``, ``.yml``, ``.json``, ``.py``, ``.py:name``), or the name of a stored workflow."""
 
 
-Loader = Callable[[str], Any]
-"""Reads a workflow file; given by the assembly, which knows the authoring formats and the task kinds. Returns a
+Loader = Callable[[str | WorkflowText], Any]
+"""Reads a workflow file or text; given by the assembly, which knows the authoring formats and the task kinds. Returns a
 ``Loaded`` with ``spec``, ``source``, ``source_dir``, ``functions`` and ``locate``."""
 
 
@@ -81,6 +95,11 @@ class Definitions:
         nothing has, and what reading a file raises."""
         if isinstance(workflow, WorkflowSpec):
             return Found(validate(workflow))
+        if isinstance(workflow, StoredName):
+            return await self._stored(workflow.name, may_be_file=False)
+        if isinstance(workflow, WorkflowText):
+            text: Any = await asyncio.to_thread(self._load, workflow)
+            return Found(text.spec, locate=text.locate)
         if isinstance(workflow, str | Path):
             source = str(workflow)
             if not looks_like_file(source):
@@ -99,11 +118,14 @@ class Definitions:
             getattr(loaded, "locate", None),
         )
 
-    async def _stored(self, name: str) -> Found:
+    async def _stored(self, name: str, *, may_be_file: bool = True) -> Found:
         row = await self._node.store.workflow_named(name)
         if row is None:
             known = [known.name for known in await self._node.store.workflows()]
             hint = f"stored workflows: {', '.join(known[:20])}" if known else "give a file: workflow.yaml"
+            if not may_be_file:
+                near = did_you_mean(name, known, what="stored workflows")
+                raise NotFound(f"there is no stored workflow named {name!r}", hint=near or "none is stored yet")
             raise NotFound(f"there is no file and no stored workflow named {name!r}", hint=hint)
         source_dir = str(Path(row.source).parent) if row.source else None
         return Found(decode_any_spec(row.data), row.source, source_dir)

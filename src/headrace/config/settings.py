@@ -169,8 +169,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `headrace up` serves over HTTP: workers without database access, administrators, and whether the node is
-    healthy."""
+    """What `headrace up` serves over HTTP: runs and workflows for users, workers without database access, administrators,
+    and whether the node is healthy."""
 
     listen: Annotated[
         str | None,
@@ -197,14 +197,34 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         _about(
             "Tokens that let an administrator in, written as `worker_tokens` are: whoever has one sees the configuration"
-            " without its secrets and has it read again. None of them may be a worker's. One token of either sort is"
-            " needed for anything to be served.",
+            " without its secrets and has it read again, and may do everything in the API, if that is served. None of"
+            " them may be a worker's. One token of any sort is needed for anything to be served.",
             Change.NOW,
             secret=True,
             default_text="none: no administrator is served",
             min_length=1,
         ),
     ] = None
+    api_tokens: Annotated[
+        str | None,
+        _about(
+            "Tokens that let users in to runs and workflows, written as `worker_tokens` are, each with its role in front:"
+            " `viewer:TOKEN` looks, `operator:TOKEN` also starts runs of stored workflows and commands runs,"
+            " `author:TOKEN` also brings definitions along, and so runs any program on the nodes.",
+            Change.NOW,
+            secret=True,
+            default_text="none: no user is served",
+            min_length=1,
+        ),
+    ] = None
+    api_open: Annotated[
+        Literal["no", "viewer", "operator", "author"],
+        _about(
+            "Whether the API is open to requests without a token, and which role they have: for a server that listens at"
+            " a loopback address, on a host whose users and programs you all trust. Web pages and proxies are refused.",
+            Change.NOW,
+        ),
+    ] = "no"
     tls_certificate: Annotated[
         str | None,
         _about(

@@ -82,6 +82,10 @@ class RunUpdate(msgspec.Struct, frozen=True, gc=False):
     attributes: dict[str, Any] | None = None
 
 
+KEY_CHARS_MAX = 512
+"""The longest business key."""
+
+
 class KeyHolder(msgspec.Struct, frozen=True):
     """The run that has a business key. ``state`` is None while it is being created."""
 

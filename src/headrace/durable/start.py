@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from headrace.contracts.store import KEY_CHARS_MAX
 from headrace.core.errors import InvalidCommand
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.core.where import items_of
@@ -15,8 +16,6 @@ OnConflict = Literal["fail", "use_existing", "terminate"]
 
 OnReuse = Literal["allow", "allow_failed", "reject"]
 """Whether the key of a run that has ended may be used again: always, unless it succeeded, or never."""
-
-KEY_CHARS_MAX = 512
 
 
 class StartOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from litestar import Litestar, Request, Response, get, post
 from headrace.contracts import remote as wire
 from headrace.contracts.administration import Administration
 from headrace.server.admin import admin_routes
+from headrace.server.api.routes import api_routes
+from headrace.server.api.service import Api
 from headrace.server.desk import Desk
 from headrace.server.door import Door
 from headrace.server.lock_desk import LockDesk
@@ -19,8 +21,11 @@ from headrace.server.problems import JSON, refusal, refused
 from headrace.telemetry.metrics import CONTENT_TYPE, exposition
 
 
-def build_app(desk: Desk, locks: LockDesk, door: Door, administration: Administration | None = None) -> Litestar:
-    """The application. Without ``administration`` there are no paths for administrators."""
+def build_app(
+    desk: Desk, locks: LockDesk, door: Door, administration: Administration | None = None, api: Api | None = None
+) -> Litestar:
+    """The application. Without ``administration`` there are no paths for administrators, without ``api`` none for
+    users."""
     verbs: dict[str, tuple[type[Any], Callable[[Any], Awaitable[Any]]]] = {
         "join": (wire.Join, desk.join),
         "renew": (wire.Asked, desk.renew),
@@ -58,8 +63,11 @@ def build_app(desk: Desk, locks: LockDesk, door: Door, administration: Administr
     def metrics() -> Response[bytes]:
         return Response(exposition(desk.metrics()), media_type=CONTENT_TYPE)
 
+    more: list[Any] = [] if administration is None else admin_routes(administration, door)
+    if api is not None:
+        more = [*more, api_routes(api, door)]
     return Litestar(
-        [workers, healthz, readyz, metrics, *(admin_routes(administration, door) if administration else [])],
+        [workers, healthz, readyz, metrics, *more],
         exception_handlers={Exception: refused},
         request_max_body_size=wire.REQUEST_BYTES_MAX,
         openapi_config=None,

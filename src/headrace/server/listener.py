@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 from collections.abc import Generator
 
 import uvicorn
 
+from headrace.client.client import Client
 from headrace.contracts.administration import Administration
+from headrace.contracts.api.bounds import Role
 from headrace.core.errors import HeadraceError
-from headrace.engine.node import Node
+from headrace.server.api.service import Api
 from headrace.server.app import build_app
 from headrace.server.desk import Desk
-from headrace.server.door import Door
+from headrace.server.door import Door, is_loopback
 from headrace.server.lock_desk import LockDesk
 from headrace.server.tls import Certificate
 
@@ -49,8 +50,9 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Listener:
-    """A server for one node. ``listen``: ``host:port``. ``tokens``, ``admin_tokens``: who may come in, see
-    :class:`~headrace.server.door.Door`. ``administration``: what administrators can ask, nothing if None.
+    """A server for one node. ``listen``: ``host:port``. ``tokens``, ``admin_tokens``, ``api_tokens``: who may come in,
+    see :class:`~headrace.server.door.Door`; ``tokenless``: what users of the API may do who have no token.
+    ``administration``: what administrators can ask, nothing if None.
     ``tls_certificate``, ``tls_key``: PEM files, see :class:`~headrace.server.tls.Certificate`; without them there is no
     TLS. ``shares_port``: with other nodes of this host. Raises :class:`HeadraceError` if it cannot listen, has no token
     to ask for, or a certificate that cannot be used."""
@@ -62,6 +64,8 @@ class Listener:
         *,
         lease_seconds: float,
         admin_tokens: str | None = None,
+        api_tokens: str | None = None,
+        tokenless: Role | None = None,
         administration: Administration | None = None,
         tls_certificate: str | None = None,
         tls_key: str | None = None,
@@ -70,9 +74,15 @@ class Listener:
         if tls_key is not None and tls_certificate is None:
             raise HeadraceError("server.tls_key is given, and server.tls_certificate is not")
         self._certificate = None if tls_certificate is None else Certificate(tls_certificate, tls_key)
-        self._door = Door(tokens, admin_tokens)
+        self._door = Door(tokens, admin_tokens, api_tokens, tokenless=tokenless)
         self._administration = administration
         self._socket = _listen(listen, shares_port=shares_port)
+        try:
+            self._check_tokenless(tokenless)
+        except HeadraceError:
+            self._socket.close()
+            raise
+        self._api: Api | None = None
         self._lease_seconds = lease_seconds
         self._desk: Desk | None = None
         self._locks: LockDesk | None = None
@@ -85,12 +95,22 @@ class Listener:
         host, port = self._socket.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    async def start(self, node: Node) -> None:
+    def _check_tokenless(self, tokenless: Role | None) -> None:
+        if tokenless is not None and not is_loopback(self._socket.getsockname()[0]):
+            raise HeadraceError(
+                f"server.api_open = {str(tokenless)!r} is for a server that only this host reaches, and"
+                f" server.listen is {self.address}",
+                hint="listen at 127.0.0.1, or give the users tokens: server.api_tokens",
+            )
+
+    async def start(self, client: Client) -> None:
         """Serve for a node that has started."""
+        node = client._node
+        self._api = Api(client)
         self._desk = Desk(node, lease_seconds=self._lease_seconds)
         self._locks = LockDesk(node)
         config = uvicorn.Config(
-            build_app(self._desk, self._locks, self._door, self._administration),
+            build_app(self._desk, self._locks, self._door, self._administration, self._api),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -107,9 +127,11 @@ class Listener:
         self._server = _Uvicorn(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="headrace-server")
         await self._server.listening.wait()
+        if self._door.tokenless is not None:
+            logger.warning("the API is open to everybody on this host", extra={"role": str(self._door.tokenless)})
         is_tls = self._certificate is not None
-        logger.info("workers are served", extra={"listen": self.address, "tls": is_tls})
-        if not is_tls and not _is_loopback(self._socket.getsockname()[0]):
+        logger.info("requests are served", extra={"listen": self.address, "tls": is_tls})
+        if not is_tls and not is_loopback(self._socket.getsockname()[0]):
             logger.warning(
                 "there is no TLS here: give a certificate, or put a proxy in front that has one",
                 extra={"listen": self.address},
@@ -121,13 +143,16 @@ class Listener:
         *,
         lease_seconds: float,
         admin_tokens: str | None = None,
+        api_tokens: str | None = None,
+        tokenless: Role | None = None,
         tls_certificate: str | None = None,
         tls_key: str | None = None,
     ) -> tuple[str, ...]:
         """Go by other tokens, another lease and another certificate from now on; whether there is TLS stays as it is.
         The names of the keys whose files hold another certificate or key than before. Raises :class:`HeadraceError`; then
         nothing has changed."""
-        door = Door(tokens, admin_tokens)
+        door = Door(tokens, admin_tokens, api_tokens, tokenless=tokenless)
+        self._check_tokenless(tokenless)
         renewed: tuple[str, ...] = ()
         if self._certificate is not None and tls_certificate is not None:
             renewed = self._certificate.change(tls_certificate, tls_key)
@@ -139,6 +164,8 @@ class Listener:
 
     async def stop(self) -> None:
         """Send those who wait away, let requests under way end, close the socket. Idempotent."""
+        if self._api is not None:
+            self._api.close()
         if self._desk is not None:
             self._desk.close()
         if self._locks is not None:
@@ -174,9 +201,3 @@ def _listen(text: str, *, shares_port: bool) -> socket.socket:
         ) from None
     made.setblocking(False)
     return made
-
-
-def _is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False

@@ -21,7 +21,7 @@ JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 
 
-def refused(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def refused(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Every error as a problem. What is ours to know stays in the log."""
     if isinstance(error, NotAuthorized):
         answer = refusal(HTTPStatus.UNAUTHORIZED, "not-authorized", error.message)
@@ -41,6 +41,8 @@ def refused(_request: Request[Any, Any, Any], error: Exception) -> Response[byte
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         slug = {413: "too-large", 404: "not-found", 405: "not-found"}.get(status, "bad-request")
+        if status is HTTPStatus.NOT_FOUND:
+            return refusal(status, slug, f"there is no path {request.url.path[:200]}")
         return refusal(status, slug, error.detail or status.phrase)
     logger.error("a request failed", exc_info=error)
     return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "defect", "a defect in the server; its log says more")

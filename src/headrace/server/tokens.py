@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 
+from headrace.contracts.api.bounds import Role
 from headrace.core.errors import HeadraceError
 
 TOKEN_CHARS_MIN = 16
@@ -47,3 +48,21 @@ class Tokens:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def roles_of(text: str) -> dict[Role, Tokens]:
+    """The tokens of ``server.api_tokens``: each has its role in front, as ``operator:TOKEN``. Raises
+    :class:`HeadraceError`; a message never holds a token."""
+    key = "server.api_tokens"
+    given: dict[Role, list[str]] = {}
+    for number, one in enumerate((one for one in re.split(r"[\s,]+", text) if one), 1):
+        role, mark, token = one.partition(":")
+        if not mark or role not in set(Role):
+            raise HeadraceError(
+                f"{key}: token {number} has no role in front: {', '.join(Role)} are expected",
+                hint="for example operator:TOKEN",
+            )
+        given.setdefault(Role(role), []).append(token)
+    if not given:
+        raise HeadraceError(f"{key} holds no token", hint="for example operator:TOKEN")
+    return {role: Tokens(" ".join(tokens), key=f"{key}, role {role}") for role, tokens in given.items()}

@@ -33,8 +33,9 @@ from headrace.assembly import Headrace
 from headrace.config.changes import Reloaded
 from headrace.config.describe import entries
 from headrace.config.load import Configuration
-from headrace.config.settings import Settings
+from headrace.config.settings import ServerSettings, Settings
 from headrace.contracts.administration import Administration, Applied, ServedFile
+from headrace.contracts.api.bounds import Role
 from headrace.core.errors import HeadraceError
 from headrace.service.catalog import ServedFiles
 from headrace.service.notify import Notifier
@@ -107,7 +108,7 @@ class Host:
             async with self.headrace:
                 await self.files.store()
                 if self._listener is not None:
-                    await self._listener.start(self.headrace._node)
+                    await self._listener.start(self.headrace)
                 self._watch = Watch(self._watched())
                 self._tell_ready()
                 watching = asyncio.create_task(self._watch_files())
@@ -255,6 +256,8 @@ class Host:
                 server.worker_tokens,
                 lease_seconds=server.worker_lease,
                 admin_tokens=server.admin_tokens,
+                api_tokens=server.api_tokens,
+                tokenless=tokenless_of(server),
                 tls_certificate=server.tls_certificate,
                 tls_key=server.tls_key,
             )
@@ -328,6 +331,11 @@ class Host:
                 await self.reload()
 
 
+def tokenless_of(server: ServerSettings) -> Role | None:
+    """What users of the API may do who have no token."""
+    return None if server.api_open == "no" else Role(server.api_open)
+
+
 def _listener_of(settings: Settings, administration: Administration, *, shares_port: bool) -> Listener | None:
     """What serves workers and administrators over HTTP, listening but not answering yet; None if that is not asked for.
     Raises :class:`HeadraceError`."""
@@ -345,6 +353,8 @@ def _listener_of(settings: Settings, administration: Administration, *, shares_p
         server.worker_tokens,
         lease_seconds=server.worker_lease,
         admin_tokens=server.admin_tokens,
+        api_tokens=server.api_tokens,
+        tokenless=tokenless_of(server),
         administration=administration,
         tls_certificate=server.tls_certificate,
         tls_key=server.tls_key,

@@ -1,19 +1,24 @@
-"""What ``-o json`` and ``-o yaml`` print: plain objects whose shape is documented and only grows."""
+"""What ``-o json`` and ``-o yaml`` print and the HTTP API answers with: plain objects whose shape is documented and only
+grows."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.cli.times import iso
-from headrace.contracts.store import RunRow, WorkflowRow
+from headrace.contracts.locks import LEADER, LockRow
+from headrace.contracts.store import NodeRow, RunRow, WorkflowRow
 from headrace.core.events import Failure
 from headrace.core.spec import WorkflowSpec
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
+from headrace.core.times import iso
 from headrace.core.view import RunView, TaskView
+
+if TYPE_CHECKING:
+    from headrace.client.why import Reason
 
 INTERRUPTED = "interrupted"
 """Shown as the state of a run that should be going on, but nobody carries it out. No stored state: whoever takes the
@@ -141,6 +146,7 @@ def row_document(row: RunRow) -> dict[str, Any]:
         "workflow": row.workflow,
         "version": row.version,
         "state": row.state,
+        "status": shown_state(row),
         "interrupted": is_interrupted(row),
         "created_at": iso(row.created_at),
         "ended_at": iso(row.ended_at),
@@ -166,4 +172,54 @@ def workflow_document(row: WorkflowRow) -> dict[str, Any]:
         "source": row.source,
         "created_at": iso(row.created_at),
         "tasks": None if tasks is None else len(tasks),
+    }
+
+
+def node_documents(rows: list[NodeRow], locks: list[LockRow]) -> list[dict[str, Any]]:
+    """What ``headrace nodes -o json`` prints. ``term`` is None for all but the leader."""
+    terms = {row.node: row.token for row in locks if row.name == LEADER}
+    return [
+        {
+            "id": row.node,
+            "live": row.live,
+            "leader": row.node in terms,
+            "term": terms.get(row.node),
+            "role": _role(row.info),
+            "lease_expires_at": iso(row.expires_at),
+            "epoch": row.epoch,
+            "queues": row.info.get("queues", []),
+            "labels": row.info.get("labels", {}),
+            "slots": row.info.get("slots", {}),
+        }
+        for row in rows
+    ]
+
+
+def _role(info: dict[str, Any]) -> str:
+    """``node`` takes runs over and may lead, ``worker`` only carries attempts out, ``client`` does neither."""
+    if info.get("adopt"):
+        return "node"
+    return "worker" if info.get("pulls") else "client"
+
+
+def lock_document(row: LockRow) -> dict[str, Any]:
+    """One lock of ``headrace locks -o json``."""
+    return {
+        "name": row.name,
+        "node": row.node,
+        "token": row.token,
+        "taken_at": iso(row.taken_at),
+        "expires_at": iso(row.expires_at),
+        "waiting": row.waiting,
+    }
+
+
+def reason_document(reason: Reason) -> dict[str, Any]:
+    """One thing that a run waits for."""
+    return {
+        "subject": reason.subject,
+        "why": reason.why,
+        "stuck": reason.stuck,
+        "until": iso(reason.until),
+        "hint": reason.hint,
     }
