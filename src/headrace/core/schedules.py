@@ -42,6 +42,9 @@ OUTCOMES_MAX = 50
 RUNNING_MAX = 200
 """Runs under way that a schedule keeps in view; with ``allow`` there may be more."""
 
+WAIT_SECONDS = 30.0
+"""How often it is looked whether a run has ended whose end something waits for, should word of it be lost."""
+
 TIMES_MAX = 1_000
 """Fire times decided in one step."""
 
@@ -49,14 +52,16 @@ TIMES_MAX = 1_000
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a user says of a schedule. Times are seconds since the epoch, durations seconds. ``start`` and ``end`` bound
     its fire times (both included). ``jitter``: each fire time is put off by a part of this that follows from the name
-    and the time, never past the next one. ``limit``: how many fire times may start runs. ``source``: the workflow file it is in; ''
-    for one that was made by hand."""
+    and the time, never past the next one. ``limit``: how many fire times may start runs. ``texts``: parameters that were
+    given as texts, to be read as their declared types. ``source``: the workflow file it is in; '' for one that was made
+    by hand."""
 
     name: str
     workflow: str
     timing: tuple[str, ...]
     zone: str = "UTC"
     params: dict[str, Any] = {}
+    texts: tuple[str, ...] = ()
     tags: dict[str, str] = {}
     start: float | None = None
     end: float | None = None
@@ -251,6 +256,18 @@ def advance(schedule: Schedule, now: float, ended: frozenset[str], times: Next) 
         return Step(found, fire, again=True)
     fire, again = _fired(found, now, times)
     return Step(found, fire, again)
+
+
+def wake_at(schedule: Schedule, now: float, times: Next, *, again: bool) -> float | None:
+    """When the leader is to look at the schedule next. What waits for a run's end is looked at now and then in any case:
+    whoever leads by then may not know that it waits."""
+    blocked = needs_an_end(schedule)
+    if again or schedule.triggers or (schedule.backfills and not blocked):
+        return now
+    due = next_due(schedule, times)
+    if blocked:
+        due = now + WAIT_SECONDS if due is None else min(due, now + WAIT_SECONDS)
+    return due
 
 
 def needs_an_end(schedule: Schedule) -> bool:
