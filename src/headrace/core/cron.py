@@ -288,10 +288,10 @@ class _Set:
             return named
         if not (text.isascii() and text.isdigit()):
             hint = ""
-            if field.names and text.isalpha():
-                hint = f"; {did_you_mean(low[:3] if low[:3] in field.names else low, field.names, what='names')}"
-            elif field.name != "day of month" and text.upper() in ("L", "W"):
+            if field.name != "day of month" and text.upper() in ("L", "W"):
                 hint = "; L stands in the day of month, or after a weekday: 5L is the last Friday"
+            elif field.names and text.isalpha():
+                hint = f"; {did_you_mean(low[:3] if low[:3] in field.names else low, field.names, what='names')}"
             expected = f"{field.low} to {field.high}" + (
                 ", or a name such as " + next(iter(field.names)) if field.names else ""
             )

@@ -235,6 +235,8 @@ def run_id_of(schedule: Schedule, kind: str, time: float, number: int, asked_at:
     Has the form of every run's id; its time is the fire time, or that of the request."""
     identity = f"{schedule.definition.name}\0{schedule.incarnation}\0{kind}\0{number}\0{time!r}"
     bits = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:10], "big")
+    if kind == "backfill":  # all have the time of the request: they sort by their fire times
+        bits = (int(time) & (1 << 40) - 1) << 40 | bits & (1 << 40) - 1
     milliseconds = int(max(time, asked_at, 0.0) * 1000) & (1 << 48) - 1
     whole = milliseconds << 80 | bits
     return "".join(_ALPHABET[whole >> shift & 31] for shift in range(125, -1, -5))

@@ -75,9 +75,13 @@ def _offset(utc: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def _repeated(here: datetime, zone: ZoneInfo) -> timedelta:
-    """How much of the past the wall may show again soon."""
+    """How much of the past the wall is about to show again: what is so far off that it has not been shown needs no
+    care."""
     now = _offset(here, zone)
-    return max(now - _offset(here + _NEAR, zone), _offset(here - _NEAR, zone) - now, timedelta(0))
+    back = now - _offset(here + _NEAR, zone)
+    if back > timedelta(0) and _offset(here + back, zone) != now:
+        return back
+    return timedelta(0)
 
 
 def _instants(wall: datetime, zone: ZoneInfo, *, twice: bool) -> list[datetime]:
