@@ -41,7 +41,10 @@ def create(run: GraphRun, event: ev.RunCreated) -> list[ev.Event]:
 def decide(run: GraphRun, given: inp.Input, now: float) -> list[ev.Event]:
     """The events that follow from one input, already folded into ``run``. ``now``: seconds since the epoch."""
     events: list[ev.Event] = []
-    _HANDLERS[type(given)](run, given, now, events)
+    handler = _HANDLERS.get(type(given))
+    if handler is None:
+        raise InvalidCommand(f"run {run.run_id} is a graph: it takes no {type(given).__name__.lower()}")
+    handler(run, given, now, events)
     if run.undecided or run.unfinished == 0:
         _settle(run, events, now)
     return events

@@ -67,7 +67,8 @@ class Scheduler:
         """Schedules that could not be looked at: revision, and until when they are left alone."""
         self._nudged: set[str] = set()
         """Schedules for which a run has ended."""
-        self._waits: dict[str, asyncio.Task[None]] = {}
+        self._waits: dict[str, tuple[list[RunId], asyncio.Task[None]]] = {}
+        """Who waits for the end of one of these runs, by schedule."""
         self._stopped: set[str] = set()
         """Runs that were told to end."""
 
@@ -266,17 +267,18 @@ class Scheduler:
             if run_id not in self._stopped:
                 self._stopped.add(run_id)
                 self._node.spawn(self._stop(RunId(run_id), how, name), "headrace-schedule-stop")
-        if not core.needs_an_end(schedule):
-            wait = self._waits.pop(name, None)
-            if wait is not None:
-                wait.cancel()
-        elif name not in self._waits or self._waits[name].done():
-            ids = [RunId(run.run_id) for run in schedule.running]
-            self._waits[name] = asyncio.create_task(self._wait_for_one(name, ids), name="headrace-schedule-wait")
+        ids = [RunId(run.run_id) for run in schedule.running] if core.needs_an_end(schedule) else []
+        waits = self._waits.get(name)
+        if waits is not None and (waits[0] != ids or waits[1].done()):
+            waits[1].cancel()
+            del self._waits[name]
+        if ids and name not in self._waits:
+            task = asyncio.create_task(self._wait_for_one(name, ids), name="headrace-schedule-wait")
+            self._waits[name] = (ids, task)
 
     def _forget_waits(self) -> None:
         waits, self._waits = self._waits, {}
-        for wait in waits.values():
+        for _, wait in waits.values():
             wait.cancel()
         self._stopped.clear()
 
