@@ -82,6 +82,11 @@ class World:
         rows = [run for run in self.database.runs.values() if all(run.tags.get(k) == v for k, v in tags.items())]
         return sorted(rows, key=lambda run: run.run_id)
 
+    def ended(self) -> int:
+        """How many runs have succeeded, if none goes on; else 0."""
+        runs = self.runs()
+        return len(runs) if all(run.state == "succeeded" for run in runs) else 0
+
     def fire_times(self, name: str) -> Counter[float]:
         """How many runs each fire time has started, in seconds since the beginning."""
         return Counter(
