@@ -139,6 +139,12 @@ class Schedules:
                 )
             else:
                 former = schedule_of(row)
+                if definition.source and former.definition.source != definition.source:
+                    raise InvalidCommand(
+                        f"there is a schedule {definition.name!r} already, "
+                        + (f"from {former.definition.source}" if former.definition.source else "made by hand"),
+                        hint=f"remove it (headrace schedules remove {definition.name}), or rename this one",
+                    )
                 if former.definition == definition and (paused is None or former.paused is not None):
                     return self._view(former)
                 schedule, revision = core.redefined(former, definition, now), row.revision
