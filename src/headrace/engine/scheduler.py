@@ -69,6 +69,8 @@ class Scheduler:
         """Schedules for which a run has ended."""
         self._waits: dict[str, tuple[list[RunId], asyncio.Task[None]]] = {}
         """Who waits for the end of one of these runs, by schedule."""
+        self._made = 0
+        """Runs that were made in this round."""
         self._stopped: set[str] = set()
         """Runs that were told to end."""
 
@@ -119,17 +121,26 @@ class Scheduler:
             row = await store.schedule(name)
             if row is not None:
                 rows[name] = row
-        looked = False
-        for row in rows.values():
-            until = self._put_off.get(row.name)
-            if until is not None and until[0] == row.revision and loop.time() < until[1]:
-                continue
-            looked = True
-            await self._look(row, term, due.now)
+        looked, self._made = False, 0
+        try:
+            for row in rows.values():
+                until = self._put_off.get(row.name)
+                if until is not None and until[0] == row.revision and loop.time() < until[1]:
+                    continue
+                looked = True
+                await self._look(row, term, due.now)
+        finally:
+            if self._made:
+                self._tell_of_runs()
         if looked or self._rung.is_set():
             return 0.0  # they may be due again by now
         pause = LOOK_SECONDS if due.next_at is None else min(due.next_at - due.now, LOOK_SECONDS)
         return max(pause - (loop.time() - asked_at), 0.001)
+
+    def _tell_of_runs(self) -> None:
+        """There are runs that belong to nobody yet."""
+        self._node.adopter.wake()
+        self._node.waker.runs_unowned()
 
     async def _look(self, row: ScheduleRow, term: Term, now: float) -> None:
         """Decide about one schedule. Raises retryable errors, :class:`Fenced` and :class:`NotLeader`; any other failure
@@ -169,8 +180,9 @@ class Scheduler:
                 row = after
             schedule = found
             if made is not None:
-                node.adopter.wake()
-                node.waker.runs_unowned()
+                self._made += 1
+                if self._made & (self._made - 1) == 0:  # many at once are taken up many at once
+                    self._tell_of_runs()
             self._see_to_ends(schedule)
             if not step.again:
                 return
