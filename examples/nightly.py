@@ -2,8 +2,8 @@
 
 python examples/nightly.py [STORE [FOLDER]]
 
-``headrace schedules list`` shows the schedule afterwards; it fires as long as a program like this one, or ``headrace up``,
-is there. Every night has a database of its own: a run knows the time it stands for, whenever it happens to run.
+``headrace schedules list`` shows the schedule afterwards; it fires while a program like this one runs, or ``headrace up``.
+Every night has a database of its own: a run knows the time it stands for, whenever it happens to run.
 """
 
 from __future__ import annotations
