@@ -2,7 +2,7 @@
 
 python examples/nightly.py [STORE [FOLDER]]
 
-``headrace schedules list`` shows the schedule afterwards; it fires while a program like this one runs, or ``headrace up``.
+``headrace schedules list`` shows the schedule afterwards; it fires while this program or ``headrace up`` runs.
 Every night has a database of its own: a run knows the time it stands for, whenever it happens to run.
 """
 
