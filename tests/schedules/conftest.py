@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 TESTS = HERE.parent
 sys.path[:0] = [str(HERE), str(TESTS / "backends" / "stores"), str(TESTS / "engine"), str(TESTS / "core")]
 
+from mariadb_server import MariadbServer, mariadb_programs  # noqa: E402
 from postgres_server import PostgresServer, postgres_folder  # noqa: E402
 
 
@@ -17,6 +18,17 @@ from postgres_server import PostgresServer, postgres_folder  # noqa: E402
 def postgres() -> Iterator[PostgresServer]:
     """A running server."""
     server = PostgresServer(postgres_folder())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A running server."""
+    server = MariadbServer(mariadb_programs())
     try:
         server.start()
         yield server

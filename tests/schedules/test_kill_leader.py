@@ -1,6 +1,6 @@
 """The leader is killed (SIGKILL) around fire times, again and again: every fire time starts one run, none is left out.
 
-Real processes on SQLite and PostgreSQL. When they die is random, the seed is printed; what is asserted holds whenever they do.
+Real processes on SQLite, PostgreSQL and MariaDB. When they die is random, the seed is printed; what is asserted holds whenever they do.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from random import Random
 from typing import TypeVar
 
 import pytest
+from mariadb_server import MariadbServer
 from postgres_server import PostgresServer
 
 from headrace import Headrace
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 PROCESS = Path(__file__).with_name("kill_node.py")
 FLOW = Path(__file__).with_name("kill_flow.py")
-KILLS = int(os.environ.get("HEADRACE_KILLS", "4"))
+KILLS = int(os.environ.get("HEADRACE_KILLS", "3"))
 NAMES = ("a", "b", "c")
 SECONDS_MAX = 60.0
 
@@ -70,10 +71,15 @@ def leader_of(said: queue.Queue[tuple[str, str]]) -> str:
             return name
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/headrace.db"
+        return
+    if request.param == "mysql":
+        mariadb: MariadbServer = request.getfixturevalue("mariadb")
+        with mariadb.database() as name:
+            yield mariadb.url(name)
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     yield server.url(more=f"?schema=t_{uuid.uuid4().hex[:12]}")

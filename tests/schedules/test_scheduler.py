@@ -13,9 +13,12 @@ from schedule_rig import BEGIN, DAY, HOUR, MINUTE, World, until
 
 from headrace import Headrace, continue_as_new, dag, task, wait_for_signal, workflow
 from headrace.backends.stores.memory import MemoryStore
+from headrace.client.schedules import Schedules
 from headrace.contracts.schedules import Firing, ScheduleRow
 from headrace.core.errors import InvalidCommand, InvalidParams, InvalidSchedule, NotFound, StoreUnavailable
 from headrace.core.ids import RunId
+from headrace.sync import Headrace as SyncHeadrace
+from headrace.sync import Schedules as SyncSchedules
 from headrace.testing import Environment
 
 
@@ -457,3 +460,25 @@ def test_a_run_that_goes_on_as_another_is_still_the_schedules() -> None:
             assert (counts.started, counts.skipped) == (2, 1)
 
     asyncio.run(test())
+
+
+def test_the_same_without_an_event_loop(tmp_path: Path) -> None:
+    """The synchronous twin has every method, with the same arguments."""
+    with SyncHeadrace(MemoryStore(), data_dir=tmp_path) as hr:
+        added = hr.schedules.add("s", told, cron="@yearly", params={"when": "x"})
+        assert added.next
+        assert hr.schedules.pause("s", "why").paused == "why"
+        assert hr.schedules.resume("s").paused is None
+        assert [view.name for view in hr.schedules.list()] == ["s"]
+        _, count = hr.schedules.backfill("s", "2024-01-01", "2025-01-01", parallel=True)
+        assert count == 2
+        hr.schedules.trigger("s")
+        while len(runs := hr.runs(tags={"schedule": "s"}, states=("succeeded",))) < 3:
+            pass
+        assert hr.get(runs[0].run_id).result(10) == "x"
+        counts = hr.schedules.get("s").counts
+        assert (counts.backfilled, counts.triggered) == (2, 1)
+        hr.schedules.remove("s")
+        assert hr.schedules.list() == []
+    own = {name for name in vars(Schedules) if not name.startswith("_")} - {"put"}
+    assert own == {name for name in vars(SyncSchedules) if not name.startswith("_")}
