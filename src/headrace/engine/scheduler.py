@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headrace.scheduler")
 
 LOOK_SECONDS = 60.0
-"""The longest between two looks of a leader: how late a change of a schedule is noticed whose word was lost."""
+"""The longest between two looks of a leader, unless it is told to poll less often: how late a change of a schedule is
+noticed whose word was lost."""
 
 BATCH_SCHEDULES = 100
 STEPS_MAX = 50
@@ -134,7 +135,9 @@ class Scheduler:
                 self._tell_of_runs()
         if looked or self._rung.is_set():
             return 0.0  # they may be due again by now
-        pause = LOOK_SECONDS if due.next_at is None else min(due.next_at - due.now, LOOK_SECONDS)
+        pause = max(LOOK_SECONDS, self._node.options.poll_seconds)
+        if due.next_at is not None:
+            pause = min(pause, due.next_at - due.now)
         return max(pause - (loop.time() - asked_at), 0.001)
 
     def _tell_of_runs(self) -> None:

@@ -80,7 +80,7 @@ async def _send(
 
 
 def _statements(
-    flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow], room: Room, first: bytes | None
+    flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow], room: Room, first: bytes | None = None
 ) -> Iterator[bytes]:
     yield call("begin_1", flush.node, flush.epoch)
     if first is not None:
