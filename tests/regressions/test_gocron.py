@@ -150,7 +150,7 @@ def test_fires_missed_while_nobody_was_there_are_made_up_for(tmp_path: Path) -> 
             assert await fired(database, 3) == ["2026-01-04", "2026-01-05", "2026-01-06"]
             view = await hr.schedules.get("daily")
             assert (view.counts.started, view.counts.missed) == (3, 3)
-            assert view.outcomes[0].reason == "more than 259200 s late"
+            assert view.outcomes[0].reason == "more than 3d late"
 
     play(test())
 

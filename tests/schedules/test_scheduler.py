@@ -282,6 +282,26 @@ def test_what_waits_begins_when_the_run_before_it_ends(tmp_path: Path) -> None:
     play(test())
 
 
+def test_what_waits_begins_after_a_pause(tmp_path: Path) -> None:
+    """In which the run before it has ended, unnoticed."""
+
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            hr = await world.node("a")
+            await hr.schedules.add("hourly", waits, cron="0 * * * *", overlap="buffer_one")
+            for _ in range(2):
+                await world.advance(HOUR)
+            await hr.schedules.pause("hourly")
+            await hr.signal(world.runs()[0].run_id, "go", "on")
+            await until(lambda: world.runs()[0].state == "succeeded")
+            await world.settle()
+            assert world.fire_times("hourly") == {HOUR: 1}, "not while it is paused"
+            await hr.schedules.resume("hourly")
+            await until(lambda: world.fire_times("hourly") == {HOUR: 1, 2 * HOUR: 1})
+
+    play(test())
+
+
 @pytest.mark.parametrize(("overlap", "state"), [("cancel_other", "cancelled"), ("terminate_other", "terminated")])
 def test_a_run_makes_room_for_the_next(tmp_path: Path, overlap: Any, state: str) -> None:
     async def test() -> None:

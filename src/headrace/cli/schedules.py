@@ -212,11 +212,13 @@ def _cells(view: ScheduleView) -> list[str]:
 
 
 def _lines(view: ScheduleView) -> list[str]:
+    from headrace.core.durations import format_duration
+
     definition, counts = view.definition, view.counts
     lines = [
         f"schedule {view.name}: workflow {definition.workflow}, {_when(view)}",
-        f"  overlap {definition.overlap}, catch-up {definition.catch_up:g} s"
-        + (f", jitter {definition.jitter:g} s" if definition.jitter else "")
+        f"  overlap {definition.overlap}, catch-up {format_duration(definition.catch_up)}"
+        + (f", jitter {format_duration(definition.jitter)}" if definition.jitter else "")
         + (f", {view.remaining} fire times remain" if view.remaining is not None else ""),
         f"  next: {_next(view)}",
         f"  {counts.started} started, {counts.skipped} skipped, {counts.missed} missed, {counts.failed} failed, "

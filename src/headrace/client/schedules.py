@@ -269,7 +269,8 @@ class Schedules:
 
     async def _store(self, schedule: Schedule, revision: int, now: float) -> bool:
         node, definition = self._client._node, schedule.definition
-        wake_at = core.wake_at(schedule, now, core.times_of(definition), again=False)
+        waits = bool(schedule.buffer or schedule.backfills)  # what they wait for may have come meanwhile
+        wake_at = core.wake_at(schedule, now, core.times_of(definition), again=waits and schedule.paused is None)
         data = msgspec.json.encode(schedule)
         stored = await node.store.put_schedule(ScheduleRow(definition.name, revision + 1, wake_at, data))
         if stored:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from headrace.core.durations import format_duration
 from headrace.core.timing import Next, make_next
 
 Overlap = Literal["skip", "buffer_one", "buffer_all", "allow", "cancel_other", "terminate_other"]
@@ -381,7 +382,9 @@ def _fired(schedule: Schedule, now: float, times: Next) -> tuple[Fire | None, bo
         schedule.cursor = time
         if now - due > definition.catch_up:
             schedule.counts.missed += 1
-            note(schedule, Outcome(time, "missed", now, reason=f"more than {definition.catch_up:g} s late"))
+            note(
+                schedule, Outcome(time, "missed", now, reason=f"more than {format_duration(definition.catch_up)} late")
+            )
         elif (not busy(schedule) and not schedule.buffer) or definition.overlap == "allow":
             return _fire(schedule, "fire", time), True
         else:
