@@ -84,6 +84,7 @@ class ServedFiles:
         """Make what was read the newest version of its workflows, for runs that are started by name. Durable on
         return."""
         found, self._found = self._found, {}
+        current: dict[str, set[str]] = {}
         for source, definitions in found.items():
             names: list[str] = []
             try:
@@ -96,13 +97,15 @@ class ServedFiles:
                 )
                 continue
             self.served[source].workflows = tuple(names)
-            await self._schedule(source, [each for one in definitions for each in getattr(one, "schedules", ())])
-        await self._drop_schedules()
+            schedules = [each for one in definitions for each in getattr(one, "schedules", ())]
+            current.setdefault(str(source.path.resolve()), set()).update(await self._schedule(source, schedules))
+        await self._drop_schedules(current)
 
-    async def _schedule(self, source: Source, schedules: list[Definition]) -> None:
-        """Have the schedules of a file be those that it names now. A problem with one is the file's, and keeps the others
-        from nothing."""
+    async def _schedule(self, source: Source, schedules: list[Definition]) -> set[str]:
+        """Have the schedules of a file be as it says now; their names. What is wrong with one is the file's problem, and
+        keeps the others from nothing."""
         ours = str(source.path.resolve())
+        self._dropped.discard(ours)
         problems: list[str] = []
         for one in schedules:
             try:
@@ -112,23 +115,22 @@ class ServedFiles:
                 logger.error("a schedule cannot be used", extra={"schedule": one.name, "error": _one_line(error)})
         if problems:
             self.served[source].problem = "\n".join(problems)
-        self._dropped.discard(ours)
-        await self._remove_all_but(ours, {one.name for one in schedules})
+        return {one.name for one in schedules}
 
-    async def _drop_schedules(self) -> None:
-        """Remove those of files that are gone."""
-        for ours in list(self._dropped):
-            await self._remove_all_but(ours, set())
-            self._dropped.discard(ours)
-
-    async def _remove_all_but(self, ours: str, names: set[str]) -> None:
+    async def _drop_schedules(self, current: dict[str, set[str]]) -> None:
+        """Remove those that are no longer in their file, and those of files that are gone."""
+        current = {**{ours: set[str]() for ours in self._dropped}, **current}
+        if not current:
+            return
         schedules = self._headrace.schedules
         try:
             for view in await schedules.list():
-                if view.definition.source == ours and view.name not in names:
+                ours = view.definition.source
+                if ours in current and view.name not in current[ours]:
                     with contextlib.suppress(NotFound):  # another node serves the file, too
                         await schedules.remove(view.name)
                     logger.info("a schedule is no longer in its file", extra={"schedule": view.name, "file": ours})
+            self._dropped.clear()
         except HeadraceError as error:
             logger.error("the schedules of a file could not be brought up to date", extra={"error": _one_line(error)})
 
