@@ -18,12 +18,15 @@ from headrace.assembly import STORE_DEFAULT
 from headrace.assembly import Headrace as AsyncHeadrace
 from headrace.client.definitions import Workflow
 from headrace.client.handle import RunHandle as AsyncRunHandle
+from headrace.client.schedules import Schedules as AsyncSchedules
+from headrace.client.schedules import ScheduleView
 from headrace.config.changes import Reloaded
 from headrace.config.settings import Settings
 from headrace.contracts.execution import LogEntry
 from headrace.contracts.locking import Lock
 from headrace.contracts.store import RunRow, Store
 from headrace.core.errors import EngineStopped
+from headrace.core.schedule_checks import Instant
 from headrace.core.view import RunView
 from headrace.durable.start import OnConflict, OnReuse
 from headrace.durable.workflow import WorkflowFunction
@@ -186,9 +189,54 @@ class Headrace:
         """Go by other settings from now on. See :meth:`headrace.Headrace.reload`."""
         return self._call(self._inner.reload(settings))
 
+    @property
+    def schedules(self) -> Schedules:
+        """What runs when its time has come. See :class:`headrace.client.schedules.Schedules`."""
+        return Schedules(self, self._inner.schedules)
+
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of the asynchronous client on the engine's loop and wait for it."""
         return self._call(coroutine)
+
+
+class Schedules:
+    """See :class:`headrace.client.schedules.Schedules`: the same methods, returning instead of awaiting."""
+
+    def __init__(self, owner: Headrace, inner: AsyncSchedules) -> None:
+        self._owner = owner
+        self._inner = inner
+
+    def add(self, name: str, workflow: Workflow, **options: Any) -> ScheduleView:
+        """Run a workflow whenever a time has come. See :meth:`headrace.client.schedules.Schedules.add`."""
+        return self._owner.call(self._inner.add(name, workflow, **options))
+
+    def list(self) -> list[ScheduleView]:
+        """All of them, by name."""
+        return self._owner.call(self._inner.list())
+
+    def get(self, name: str) -> ScheduleView:
+        """One of them."""
+        return self._owner.call(self._inner.get(name))
+
+    def remove(self, name: str) -> None:
+        """It fires no more."""
+        self._owner.call(self._inner.remove(name))
+
+    def pause(self, name: str, reason: str = "") -> ScheduleView:
+        """Nothing fires until it is resumed."""
+        return self._owner.call(self._inner.pause(name, reason))
+
+    def resume(self, name: str) -> ScheduleView:
+        """Fire again."""
+        return self._owner.call(self._inner.resume(name))
+
+    def trigger(self, name: str) -> ScheduleView:
+        """Start a run now."""
+        return self._owner.call(self._inner.trigger(name))
+
+    def backfill(self, name: str, begin: Instant, to: Instant, *, parallel: bool = False) -> tuple[ScheduleView, int]:
+        """Start runs for fire times of the past."""
+        return self._owner.call(self._inner.backfill(name, begin, to, parallel=parallel))
 
 
 class RunHandle(Generic[R]):

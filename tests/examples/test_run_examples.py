@@ -89,6 +89,23 @@ def test_embedding_prints_the_result_and_keeps_the_run(tmp_path):
     assert (run.state, run.tasks["price"].output) == ("succeeded", [50, 40, 60])
 
 
+def test_nightly_makes_up_for_two_nights(tmp_path):
+    store = f"sqlite:///{tmp_path}/headrace.db"
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "nightly.py", store, tmp_path / "nights"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, *nights = done.stdout.splitlines()
+    assert re.fullmatch(r"the next of 5: \d{4}-\d\d-\d\d 0[01]:[03]0 UTC", first)
+    assert 1 <= len(nights) <= 3, "two, but where clocks change"
+    assert all(re.fullmatch(r"[\d-]+T0[01]:[03]0:00Z: Lima: 6 warm months", night) for night in nights)
+    assert len(list((tmp_path / "nights").iterdir())) == len(nights)
+    with Headrace(store) as engine:
+        view = engine.schedules.get("etl-nightly")
+    assert (view.counts.backfilled, view.counts.failed, view.definition.zone) == (len(nights), 0, "Europe/Berlin")
+
+
 FLIGHTS = EXAMPLES / "flights" / "flights.yaml"
 
 

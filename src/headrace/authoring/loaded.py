@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.core.schedules import Definition
 from headrace.core.spec import AnySpec
 
 SourcePath = tuple[str | int, ...]
@@ -23,6 +24,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     ``source`` is the file's name as the user gave it. ``source_dir`` is its absolute folder, from which modules and
     scripts are looked up; None for text without a file. ``functions`` are Python functions by target. ``locate`` turns
     a problem's path into ``file:line:column``, or into the best it knows; it parses again, so it is for errors only.
+    ``schedules`` are for the node that serves the file.
     """
 
     spec: AnySpec
@@ -30,3 +32,4 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     source_dir: str | None = None
     functions: Mapping[str, Callable[..., Any]] = {}
     locate: Callable[[SourcePath], str] = nowhere
+    schedules: tuple[Definition, ...] = ()

@@ -14,7 +14,7 @@ _EXIT_CODES = (
 
 def build_app() -> typer.Typer:
     """The command line as a typer application."""
-    from headrace.cli import check, config, define, nodes, replay, run, runs, up, worker
+    from headrace.cli import check, config, define, nodes, replay, run, runs, schedules, up, worker
 
     app = typer.Typer(
         help=_HELP,
@@ -29,6 +29,7 @@ def build_app() -> typer.Typer:
     app.command("up")(up.up)
     app.add_typer(config.build_app(), name="config")
     app.add_typer(runs.build_app(), name="runs")
+    app.add_typer(schedules.build_app(), name="schedules")
     for command in (define.validate, define.graph, define.workflows, define.schema):
         app.command(command.__name__)(command)
     app.command("check")(check.check)

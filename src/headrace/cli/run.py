@@ -78,7 +78,7 @@ def run(
         verbose=verbose,
         no_color=no_color,
     )
-    given, texts = _params(param, params_file)
+    given, texts = given_params(param, params_file)
     tags = pairs(tag, "--tag", bare="")
     if key is None and (on_conflict is not OnConflict.FAIL or on_reuse is not OnReuse.ALLOW):
         raise typer.BadParameter("--on-conflict and --on-reuse are about the key of a run: give --key")
@@ -108,7 +108,7 @@ def carry_out(session: Session, start: Start, output: Format, *, no_wait: bool, 
         return run_loop(start_and_wait(session, start, output, must_exist=must_exist))
 
 
-def _params(given: list[str] | None, file: str | None) -> tuple[dict[str, Any], frozenset[str]]:
+def given_params(given: list[str] | None, file: str | None) -> tuple[dict[str, Any], frozenset[str]]:
     """All parameters, and the names of those that are text to be converted. The command line wins over the file."""
     texts = pairs(given, "-p")
     values: dict[str, Any] = {} if file is None else _read_params(file)

@@ -21,6 +21,7 @@ from headrace.client.handle import RunHandle
 from headrace.client.plain import plain
 from headrace.client.references import resolve_references
 from headrace.client.replaying import replay
+from headrace.client.schedules import Schedules
 from headrace.client.starting import Asked, Create, start, start_options, start_run
 from headrace.client.why import Reason, reasons
 from headrace.contracts.execution import LogEntry, LogStore
@@ -72,6 +73,8 @@ class Client:
         self._definitions = Definitions(node, load, give_functions)
         self._logs = logs
         self.interceptors = interceptors
+        self.schedules = Schedules(self)
+        """What runs when its time has come."""
 
     @property
     def _node(self) -> Node:

@@ -8,7 +8,8 @@ transaction would make its commit three to nine times slower.
 
 Topics are short texts of letters, digits, ``-``, ``_``, ``%`` and ``.``: :func:`node_topic` (one node's inbox),
 :func:`queue_topic` (the nodes that serve a queue), :func:`wish_topic` and :func:`news_topic` (one node that has runs,
-and one that waits for some), :data:`UNOWNED` and :data:`LEADER_WANTED` (the nodes that take runs over and may lead).
+and one that waits for some), :data:`UNOWNED`, :data:`LEADER_WANTED` and :data:`SCHEDULES` (the nodes that take runs
+over and may lead).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ UNOWNED = "unowned"
 
 LEADER_WANTED = "leader"
 """The leader has resigned, or a node has joined: those who may lead are to look."""
+
+SCHEDULES = "schedules"
+"""A schedule was added or changed: the leader is to look when the next one is due."""
 
 EVERYTHING = "*"
 """What :meth:`Broker.start` 's callback hears after a connection was made: wake-ups of any topic may have been lost."""

@@ -111,7 +111,7 @@ class Interceptor:
 
     async def start_run(self, call: StartCall, proceed: Callable[[StartCall], Awaitable[Any]], /) -> Any:
         """A program starts a run: ``run``, ``start``, ``signal_with_start``, ``update_with_start``. ``proceed`` returns
-        what the program gets. Not called for children, continuations and retries."""
+        what the program gets. Not called for children, continuations, retries and schedules."""
         return await proceed(call)
 
     async def send(self, call: MessageCall, proceed: Callable[[MessageCall], Awaitable[Any]], /) -> Any:

@@ -1,8 +1,9 @@
-"""The store: eight small contracts over one database.
+"""The store: nine small contracts over one database.
 
 *History* is the truth, *Leases* say who may write it, *Keys* keep one run per business key, the *Inbox* brings what
 comes from outside to a run's owner, *Wishes* (:mod:`headrace.contracts.wishes`) say who waits for a run's end, *Ready*
 (:mod:`headrace.contracts.ready`) holds attempts on offer to others,
+*Schedules* (:mod:`headrace.contracts.schedules`) say when runs start by themselves,
 *Locks* (:mod:`headrace.contracts.locks`) are for users and for the election of a leader, the
 *Catalog* answers lists and searches from a projection that is written in the
 same transaction as the events.
@@ -20,6 +21,7 @@ import msgspec
 
 from headrace.contracts.locks import Locks, Term
 from headrace.contracts.ready import Ready
+from headrace.contracts.schedules import Schedules
 from headrace.contracts.wishes import Wishes
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
 from headrace.core.where import Where
@@ -331,8 +333,8 @@ class TaskTransactions(Protocol):
         ...
 
 
-class Store(History, Leases, Locks, Keys, Inbox, Wishes, Ready, Catalog, Protocol):
-    """All eight contracts over one database."""
+class Store(History, Leases, Locks, Keys, Inbox, Wishes, Ready, Schedules, Catalog, Protocol):
+    """All nine contracts over one database."""
 
     url: str
 

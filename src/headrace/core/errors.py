@@ -77,6 +77,15 @@ class InvalidConfiguration(HeadraceError):
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems), *tail]))
 
 
+class InvalidSchedule(HeadraceError):
+    """A schedule cannot be used: its times, its zone or its bounds make no sense. ``problems`` holds everything found."""
+
+    def __init__(self, problems: Sequence[Problem], *, name: str = "") -> None:
+        self.problems = tuple(problems)
+        head = f"schedule {name!r} is not valid:" if name else "the schedule is not valid:"
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
+
+
 class UserCodeError(HeadraceError):
     """User code could not be imported or found. ``traceback`` holds the user's own frames, when there are any; ``path``
     the place in the definition that names the code, if known."""

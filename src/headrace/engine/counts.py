@@ -21,7 +21,9 @@ class Counts(msgspec.Struct):
     messages that changed nothing, because they were repeated or came too late. ``commands_refused``: commands of
     others that did not fit their run. ``fenced``: times the node had lost its lease and joined anew. ``nodes_lost``:
     nodes whose lease this one took. ``runs_adopted``: runs taken over. ``remote_refused``: outcomes of workers without
-    the store that were refused, because their claim was lost or the run has ended."""
+    the store that were refused, because their claim was lost or the run has ended. ``schedule_fires``: runs that
+    schedules started while this node led, ``schedule_skips``, ``schedule_misses`` and ``schedule_failures``: fire times
+    that started none."""
 
     late_outcomes: int = 0
     messages_idle: int = 0
@@ -30,6 +32,10 @@ class Counts(msgspec.Struct):
     nodes_lost: int = 0
     runs_adopted: int = 0
     remote_refused: int = 0
+    schedule_fires: int = 0
+    schedule_skips: int = 0
+    schedule_misses: int = 0
+    schedule_failures: int = 0
 
 
 def metrics_of(node: Node) -> list[Metric]:
@@ -55,6 +61,10 @@ def metrics_of(node: Node) -> list[Metric]:
         counter("fenced", "Times this node lost its lease and joined anew.", counts.fenced),
         counter("nodes_lost", "Nodes found lost by this one.", counts.nodes_lost),
         counter("runs_adopted", "Runs taken over from nodes that were lost or gave them up.", counts.runs_adopted),
+        counter("schedule_fires", "Runs that schedules started while this node led.", counts.schedule_fires),
+        counter("schedule_skips", "Fire times skipped by overlap policies or pauses.", counts.schedule_skips),
+        counter("schedule_misses", "Fire times that were too late to catch up with.", counts.schedule_misses),
+        counter("schedule_failures", "Fire times whose run could not be started.", counts.schedule_failures),
         counter("locks_lost", "Locks of tasks and programs that were lost while they were held.", node.locker.lost),
         gauge("leader", "1 while this node leads.", float(node.leader.term() is not None)),
         gauge("runs_live", "Runs in memory.", len(node.live)),

@@ -55,6 +55,7 @@ from headrace.engine.performer import TELLING, Performer
 from headrace.engine.planner import Planner
 from headrace.engine.puller import Puller
 from headrace.engine.pulling import StoreSource
+from headrace.engine.scheduler import Scheduler
 from headrace.engine.starter import Starter
 from headrace.engine.teller import Teller
 from headrace.engine.updater import Updater
@@ -121,6 +122,7 @@ class Node:
             on_change=self._leader_changed,
         )
         self.watchdog = Watchdog(self)
+        self.scheduler = Scheduler(self)
         self.janitor = Janitor(
             store,
             self.options.retention_seconds,
@@ -158,6 +160,7 @@ class Node:
             await self.adopter.adopt_waiting()
             self.spawn(self.watchdog.serve(), "headrace-watchdog")
             self.spawn(self.adopter.watch(), "headrace-adopter")
+            self.spawn(self.scheduler.serve(), "headrace-scheduler")
         elif self.options.pull:
             self.waker.leader_wanted()  # it is to look after this one's claims
         self.spawn(self.janitor.serve(), "headrace-janitor")
@@ -295,6 +298,7 @@ class Node:
 
     def _leader_changed(self) -> None:
         self.janitor.rouse()
+        self.scheduler.wake()
 
     def reconfigure(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from headrace.contracts.broker import (
     EVERYTHING,
     LEADER_WANTED,
+    SCHEDULES,
     UNOWNED,
     Broker,
     NoBroker,
@@ -94,7 +95,7 @@ class Waker:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        unowned = [UNOWNED, LEADER_WANTED] if self._node.options.adopt else []
+        unowned = [UNOWNED, LEADER_WANTED, SCHEDULES] if self._node.options.adopt else []
         mine = [self._topic, self._wish_topic, self._news_topic]
         self.broker.subscribe({**dict.fromkeys([*mine, *unowned]), **self._queues, **self._remote_queues})
 
@@ -112,10 +113,13 @@ class Waker:
             node.adopter.wake()
         elif topic == LEADER_WANTED:
             node.watchdog.wake()
+        elif topic == SCHEDULES:
+            node.scheduler.wake()
         elif topic == EVERYTHING:
             node.rung()
             node.adopter.wake()
             node.watchdog.wake()
+            node.scheduler.wake()
             node.teller.look()
             node.wisher.look(thorough=True)
             self.on_queue(None)
@@ -162,6 +166,10 @@ class Waker:
     def leader_wanted(self) -> None:
         """The leader has gone, or a node has joined that it does not know of. Never waits."""
         self._announce(LEADER_WANTED)
+
+    def schedules_changed(self) -> None:
+        """The leader is to look when the next schedule is due. Never waits."""
+        self._announce(SCHEDULES)
 
     def _announce(self, topic: str) -> None:
         self.broker.publish(topic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import msgspec
 
 from headrace.assembly import Headrace
-from headrace.core.errors import HeadraceError
+from headrace.core.errors import HeadraceError, NotFound
+from headrace.core.schedules import Definition
 from headrace.service import files
 from headrace.service.files import Source
 
@@ -32,6 +34,8 @@ class ServedFiles:
         self._headrace = headrace
         self._found: dict[Source, list[Any]] = {}
         self.served: dict[Source, Served] = {}
+        self._dropped: set[str] = set()
+        """Files that are gone, whose schedules are yet to be removed."""
 
     @property
     def paths(self) -> list[Path]:
@@ -46,6 +50,7 @@ class ServedFiles:
         for gone in [source for source in self.served if source not in digests]:
             logger.info("a workflow file is no longer served", extra={"file": str(gone.path)})
             del self.served[gone]
+            self._dropped.add(str(gone.path.resolve()))
         changed = [
             source
             for source, digest in digests.items()
@@ -79,6 +84,7 @@ class ServedFiles:
         """Make what was read the newest version of its workflows, for runs that are started by name. Durable on
         return."""
         found, self._found = self._found, {}
+        current: dict[str, set[str]] = {}
         for source, definitions in found.items():
             names: list[str] = []
             try:
@@ -91,6 +97,42 @@ class ServedFiles:
                 )
                 continue
             self.served[source].workflows = tuple(names)
+            schedules = [each for one in definitions for each in getattr(one, "schedules", ())]
+            current.setdefault(str(source.path.resolve()), set()).update(await self._schedule(source, schedules))
+        await self._drop_schedules(current)
+
+    async def _schedule(self, source: Source, schedules: list[Definition]) -> set[str]:
+        """Have the schedules of a file be as it says now; their names. What is wrong with one is the file's problem, and
+        keeps the others from nothing."""
+        ours = str(source.path.resolve())
+        self._dropped.discard(ours)
+        problems: list[str] = []
+        for one in schedules:
+            try:
+                await self._headrace.schedules.put(msgspec.structs.replace(one, source=ours), replace=True)
+            except HeadraceError as error:
+                problems.append(str(error))
+                logger.error("a schedule cannot be used", extra={"schedule": one.name, "error": _one_line(error)})
+        if problems:
+            self.served[source].problem = "\n".join(problems)
+        return {one.name for one in schedules}
+
+    async def _drop_schedules(self, current: dict[str, set[str]]) -> None:
+        """Remove those that are no longer in their file, and those of files that are gone."""
+        current = {**{ours: set[str]() for ours in self._dropped}, **current}
+        if not current:
+            return
+        schedules = self._headrace.schedules
+        try:
+            for view in await schedules.list():
+                ours = view.definition.source
+                if ours in current and view.name not in current[ours]:
+                    with contextlib.suppress(NotFound):  # another node serves the file, too
+                        await schedules.remove(view.name)
+                    logger.info("a schedule is no longer in its file", extra={"schedule": view.name, "file": ours})
+            self._dropped.clear()
+        except HeadraceError as error:
+            logger.error("the schedules of a file could not be brought up to date", extra={"error": _one_line(error)})
 
     def document(self) -> list[dict[str, Any]]:
         """For people and programs."""

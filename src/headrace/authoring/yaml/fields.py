@@ -23,6 +23,7 @@ from headrace.authoring.convert import (
     to_trigger,
     to_when,
 )
+from headrace.core.schedules import OVERLAPS
 from headrace.core.spec import (
     MAP_ITEMS_MAX_DEFAULT,
     MAP_ITEMS_MAX_LIMIT,
@@ -167,6 +168,29 @@ DEFAULT_FIELDS: dict[str, Field] = {
     "max_parallel": Field("max_parallel of mapped tasks that do not set it", COUNT, "max_parallel", to_int),
 }
 
+_TIME: Schema = {**TEXT, "examples": ["2026-12-01T08:00", "2026-12-01T08:00:00+01:00"]}
+SCHEDULE_FIELDS: dict[str, Schema] = {
+    "cron": {**TEXTS, "description": "cron expressions", "examples": ["0 3 * * *", "@daily"]},
+    "every": {**DURATION, "description": "so often"},
+    "at": {"anyOf": [_TIME, {"type": "array", "items": _TIME}], "description": "single times"},
+    "zone": {**TEXT, "description": "an IANA time zone (default: UTC)", "examples": ["Europe/Berlin"]},
+    "params": {"type": "object", "description": "the runs' parameters; templates may name schedule.time"},
+    "tags": {"type": "object", "additionalProperties": TEXT, "description": "the runs' tags"},
+    "start": {**_TIME, "description": "not before"},
+    "end": {**_TIME, "description": "not after"},
+    "jitter": {**DURATION, "description": "each fire time is put off by a part of this"},
+    "overlap": {**_choice(*OVERLAPS), "description": "what happens while a run goes on (default: skip)"},
+    "catch_up": {**DURATION, "description": "how late a fire time may start its run (default: 1d)"},
+    "limit": {**COUNT, "description": "so many runs, and no more"},
+    "note": {**TEXT, "description": "what it is for"},
+}
+SCHEDULE: Schema = {
+    "anyOf": [
+        {**TEXT, "description": "a cron expression"},
+        {"type": "object", "additionalProperties": False, "properties": SCHEDULE_FIELDS},
+    ]
+}
+
 TOP_FIELDS: dict[str, Field] = {
     "name": Field("the workflow's name (default: the file's name)", TEXT, "name", to_text),
     "description": Field("what the workflow is for", TEXT, "description", to_text),
@@ -177,7 +201,21 @@ TOP_FIELDS: dict[str, Field] = {
     "timeout": Field("how long a run may take", DURATION, "timeout", to_duration),
     "output": Field("a template for the run's result", {}, "output"),
     "tasks": Field("the tasks: a mapping from id to task, or a list of tasks with an id", {}),
+    "schedules": Field(
+        "when a node that serves this file runs it by itself: a mapping from a name to a cron expression or a schedule",
+        {"type": "object", "additionalProperties": SCHEDULE},
+    ),
 }
+
+SCHEDULE_SYNONYMS: dict[str, str] = {
+    **dict.fromkeys(("schedule", "expression"), "cron"),
+    **dict.fromkeys(("interval", "period"), "every"),
+    **dict.fromkeys(("timezone", "time_zone", "tz"), "zone"),
+    **dict.fromkeys(("catchup", "catchup_window", "catch_up_window"), "catch_up"),
+    **dict.fromkeys(("overlap_policy", "concurrency_policy", "policy"), "overlap"),
+    **dict.fromkeys(("with", "args", "inputs"), "params"),
+}
+"""What keys of a schedule are called elsewhere."""
 
 SYNONYMS: dict[str, str] = {
     **dict.fromkeys(("depends_on", "depends", "after", "dependencies", "upstream", "requires"), "needs"),

@@ -11,6 +11,7 @@ from headrace.authoring.loaded import Loaded, SourcePath, nowhere
 from headrace.authoring.yaml.reader import SOURCE_BYTES_MAX, decode, read_json, read_yaml
 from headrace.authoring.yaml.shape import Shaper
 from headrace.core.errors import InvalidDefinition, NotFound, Problem
+from headrace.core.schedules import Definition
 from headrace.core.spec import WorkflowSpec
 from headrace.core.validate import bounded_problems, find_problems
 
@@ -39,14 +40,15 @@ def load_yaml(source: Path | str | bytes, *, kinds: Kinds, name: str | None = No
     # A text without a name may be either; every JSON object is YAML, only slower to read and laxer.
     is_json = Path(name).suffix == ".json" or (not source_dir and text.lstrip()[:1] == "{")
     plain = read_json(text, name) if is_json else read_yaml(text, name)
-    spec = _checked(text, plain, kinds, name, stem)
+    spec, schedules = _checked(text, plain, kinds, name, stem)
 
     def locate(path: SourcePath) -> str:
         from headrace.authoring.yaml.locate import Locator  # noqa: PLC0415
 
         return Locator(text, plain, name)(path)
 
-    return Loaded(spec=spec, source=name, source_dir=source_dir, locate=locate if len(text) else nowhere)
+    place = locate if len(text) else nowhere
+    return Loaded(spec=spec, source=name, source_dir=source_dir, locate=place, schedules=schedules)
 
 
 def _file(path: Path) -> bytes:
@@ -71,14 +73,14 @@ def _nearby(path: Path) -> str | None:
     return did_you_mean(path.name, names, what="in that folder") or None
 
 
-def _checked(text: str, plain: Any, kinds: Kinds, name: str, stem: str) -> WorkflowSpec:
+def _checked(text: str, plain: Any, kinds: Kinds, name: str, stem: str) -> tuple[WorkflowSpec, tuple[Definition, ...]]:
     shaper = Shaper(kinds)
     spec = shaper.workflow(plain, _not_in_names.sub("_", stem) or "workflow")
     problems = shaper.problems
     if spec is not None:
         completed, more = find_problems(spec)
         if not problems and not more:
-            return completed
+            return completed, shaper.schedules
         problems = problems + more
     raise InvalidDefinition(bounded_problems(_placed(problems, text, plain, name)), source=name)
 

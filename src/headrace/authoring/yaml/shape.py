@@ -19,7 +19,9 @@ from headrace.authoring.kinds import Kinds, config_problems, setting_names, shor
 from headrace.authoring.loaded import SourcePath
 from headrace.authoring.yaml.fields import DEFAULT_FIELDS, SYNONYMS, TASK_FIELDS, TOP_FIELDS, Field
 from headrace.authoring.yaml.locate import Key
+from headrace.authoring.yaml.schedules import read_schedules
 from headrace.core.errors import Problem
+from headrace.core.schedules import Definition
 from headrace.core.spec import NO_RETRY, NO_TIMEOUTS, ParamSpec, RetryPolicy, TaskSpec, Timeouts, WorkflowSpec
 from headrace.core.suggest import listed
 
@@ -33,6 +35,7 @@ class Shaper:
     def __init__(self, kinds: Kinds) -> None:
         self.kinds = kinds
         self.problems: list[Problem] = []
+        self.schedules: tuple[Definition, ...] = ()
         self.retries: RetryPolicy = NO_RETRY
         self.timeouts: Timeouts = NO_TIMEOUTS
         self.executor: str | None = None
@@ -55,6 +58,7 @@ class Shaper:
         if "output" in top:
             values["output"] = top["output"]
         values["params"] = self.params(top.get("params"))
+        self.schedules = read_schedules(top.get("schedules"), values["name"], values["params"], self.problems)
         self.defaults(top.get("defaults"))
         if "tasks" not in top:
             self.add(Wrong("there are no tasks", "add tasks:, a mapping from id to task"), ())

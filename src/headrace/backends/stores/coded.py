@@ -16,6 +16,7 @@ import msgspec
 
 from headrace.contracts.codec import Seal
 from headrace.contracts.ready import Beat, Claim, Offer, Result, Standing, run_of
+from headrace.contracts.schedules import Due, Firing, ScheduleRow
 from headrace.contracts.store import Flush, InboxRow, RunFilter, RunRow, RunUpdate, Store
 from headrace.core.codec import SEALED_TAG
 from headrace.core.errors import PayloadSealed
@@ -33,6 +34,7 @@ CLEAR = (
 _CLEAR = frozenset((*CLEAR, "type"))
 _START = b'{"type":"%s"' % SEALED_TAG.encode()
 _ROW_KEY = "$sealed"
+_SCHEDULE_START = b'{"$sealed":'
 _ROW_MARK = "sealed:"
 
 
@@ -73,14 +75,17 @@ class CodedStore:
         last = self._last
         if last is not None and last[0] is flush:
             return last[1]
-        sealed = msgspec.structs.replace(
+        sealed = self._seal_once(flush)
+        self._last = (flush, sealed)
+        return sealed
+
+    def _seal_once(self, flush: Flush) -> Flush:
+        return msgspec.structs.replace(
             flush,
             events=[(run_id, seq, self._close_event(run_id, seq, data)) for run_id, seq, data in flush.events],
             new_runs=[self._close_row(row) for row in flush.new_runs],
             updates=[self._close_update(update) for update in flush.updates],
         )
-        self._last = (flush, sealed)
-        return sealed
 
     def _close_event(self, run_id: RunId, seq: int, data: bytes) -> bytes:
         fields = msgspec.json.decode(data)
@@ -241,3 +246,43 @@ class CodedStore:
 
     def _open_details(self, key: str, details: bytes | None) -> bytes | None:
         return None if details is None else self._seal.open(msgspec.json.decode(details), f"{key}/details")
+
+    # ---- schedules ---------------------------------------------------------------------------------------------------
+
+    def _close_schedule(self, row: ScheduleRow) -> ScheduleRow:
+        sealed = {_ROW_KEY: self._seal.close(row.data, f"schedule/{row.name}")}
+        return msgspec.structs.replace(row, data=msgspec.json.encode(sealed))
+
+    def _open_schedule(self, row: ScheduleRow) -> ScheduleRow:
+        if not row.data.startswith(_SCHEDULE_START):
+            return row  # from before there was a codec
+        sealed = msgspec.json.decode(row.data)[_ROW_KEY]
+        with contextlib.suppress(PayloadSealed):  # one that cannot be read is not to stop the others
+            row = msgspec.structs.replace(row, data=self._seal.open(sealed, f"schedule/{row.name}"))
+        return row
+
+    async def schedules(self, after: str = "", limit: int = 1000) -> list[ScheduleRow]:
+        """See the contract."""
+        return [self._open_schedule(row) for row in await self._inner.schedules(after, limit)]
+
+    async def schedule(self, name: str) -> ScheduleRow | None:
+        """See the contract."""
+        row = await self._inner.schedule(name)
+        return None if row is None else self._open_schedule(row)
+
+    async def due_schedules(self, limit: int = 100) -> Due:
+        """See the contract."""
+        due = await self._inner.due_schedules(limit)
+        return msgspec.structs.replace(due, rows=[self._open_schedule(row) for row in due.rows])
+
+    async def put_schedule(self, row: ScheduleRow) -> bool:
+        """See the contract."""
+        return await self._inner.put_schedule(self._close_schedule(row))
+
+    async def fire(self, firing: Firing) -> bool:
+        """See the contract."""
+        row, flush = (
+            self._close_schedule(firing.row),
+            self._seal_once(firing.flush),
+        )  # the journal's may be repeated yet
+        return await self._inner.fire(msgspec.structs.replace(firing, row=row, flush=flush))

@@ -18,8 +18,10 @@ import msgspec
 
 from headrace.backends.stores.memory_named_locks import NamedLocks
 from headrace.backends.stores.memory_ready import MemoryReady, ReadyRow
+from headrace.backends.stores.memory_schedules import MemorySchedules
 from headrace.backends.stores.memory_wishes import MemoryWishes
 from headrace.contracts.locks import LockClaim, LockRenewal, LockRow, LockTurn, Term
+from headrace.contracts.schedules import ScheduleRow
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, RunUpdate, WorkflowRow
 from headrace.core.errors import Fenced, HistoryConflict, NotFound
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
@@ -53,6 +55,7 @@ class MemoryDatabase:
         self.ready: dict[str, ReadyRow] = {}  # in the order of offers
         self.wishes: dict[tuple[RunId, NodeId], bool] = {}
         """Who waits for which run, and whether every change is wanted."""
+        self.schedules: dict[str, ScheduleRow] = {}
         self.named_locks = NamedLocks()
         self.last_epoch = 0
         self.last_message = 0
@@ -104,7 +107,7 @@ def _copy(value: T) -> T:
     return msgspec.json.decode(msgspec.json.encode(value), type=type(value))
 
 
-class MemoryStore(MemoryReady, MemoryWishes):
+class MemoryStore(MemoryReady, MemoryWishes, MemorySchedules):
     """One handle on a memory database, a fresh one unless given; see :class:`headrace.contracts.store.Store`."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:

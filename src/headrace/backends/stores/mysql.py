@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.backends.stores import mysql_catalog as catalog
 from headrace.backends.stores import mysql_ready as ready
-from headrace.backends.stores import mysql_wishes
+from headrace.backends.stores import mysql_schedules, mysql_wishes
 from headrace.backends.stores.database_claims import Claims
 from headrace.backends.stores.database_opened import OTHER_CONNECTIONS, Opened
 from headrace.backends.stores.mysql_connections import Connection, pool_of
@@ -29,6 +29,7 @@ from headrace.backends.stores.mysql_transact import Transaction
 from headrace.backends.stores.mysql_url import place_of_url
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
+from headrace.contracts.schedules import Due, Firing, ScheduleRow
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.contracts.wishes import Wish, Wished
 from headrace.core.errors import NotFound, StoreError
@@ -351,6 +352,33 @@ class MysqlStore:
     async def queues(self) -> list[QueueRow]:
         """See the contract."""
         return [ready.queue_of(row) for row in await self._rows(ready.SELECT_QUEUES)]
+
+    # ---- schedules -----------------------------------------------------------------------------------------------
+
+    async def schedules(self, after: str = "", limit: int = 1000) -> list[ScheduleRow]:
+        """See the contract."""
+        return [mysql_schedules.row_of(row) for row in await self._rows(mysql_schedules.PAGE, after, max(limit, 0))]
+
+    async def schedule(self, name: str) -> ScheduleRow | None:
+        """See the contract."""
+        found = await self._rows(mysql_schedules.ONE, name)
+        return mysql_schedules.row_of(found[0]) if found else None
+
+    async def due_schedules(self, limit: int = 100) -> Due:
+        """See the contract."""
+        return await self._call(lambda db: mysql_schedules.due(db, max(limit, 0)), repeatable=True)
+
+    async def put_schedule(self, row: ScheduleRow) -> bool:
+        """See the contract."""
+        return bool((await self._procedure("put_schedule_1", *mysql_schedules.put_values(row)))[0][0])
+
+    async def remove_schedule(self, name: str) -> bool:
+        """See the contract."""
+        return bool((await self._procedure("remove_schedule_1", name))[0][0])
+
+    async def fire(self, firing: Firing) -> bool:
+        """See the contract."""
+        return await self._call(lambda db: mysql_schedules.fire(db, firing))
 
     # ---- catalog -------------------------------------------------------------------------------------------------
 

@@ -47,21 +47,24 @@ _LOOKUP_ROWS = 500
 _LITERALS_KEPT = 256
 
 
-async def commit(db: Connection, flush: Flush) -> None:
-    """Make a flush durable. Raises the driver's errors and :class:`HistoryConflict`."""
+async def commit(db: Connection, flush: Flush, first: bytes | None = None) -> None:
+    """Make a flush durable; ``first`` is a statement for the same transaction, behind the fence. Raises the driver's
+    errors and :class:`HistoryConflict`."""
     try:
-        await _send(db, flush, flush.events, flush.new_runs)
+        await _send(db, flush, flush.events, flush.new_runs, first)
     except DRIVER_ERRORS as error:
         if state_of(error) != REPEATED:
             raise
         events = await _missing_events(db, flush.events)
         known = await _known_runs(db, flush.new_runs)
         # A run that exists already comes from a repeated flush; whether it is the same run, its event 1 tells.
-        await _send(db, flush, events, [row for row in flush.new_runs if row.run_id not in known])
+        await _send(db, flush, events, [row for row in flush.new_runs if row.run_id not in known], first)
 
 
-async def _send(db: Connection, flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow]) -> None:
-    texts = packets(_statements(flush, events, new_runs, db.room), db.room.bytes_max)
+async def _send(
+    db: Connection, flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow], first: bytes | None
+) -> None:
+    texts = packets(_statements(flush, events, new_runs, db.room, first), db.room.bytes_max)
     try:
         if len(texts) == 1:
             await db.run(texts[0])
@@ -76,8 +79,12 @@ async def _send(db: Connection, flush: Flush, events: Sequence[Event], new_runs:
         raise
 
 
-def _statements(flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow], room: Room) -> Iterator[bytes]:
+def _statements(
+    flush: Flush, events: Sequence[Event], new_runs: Sequence[RunRow], room: Room, first: bytes | None = None
+) -> Iterator[bytes]:
     yield call("begin_1", flush.node, flush.epoch)
+    if first is not None:
+        yield first
     changed = {update.run_id: update for update in flush.updates if update.attributes is not None}
     if new_runs:
         yield from _new_runs(flush, new_runs, changed, room)

@@ -18,7 +18,7 @@ import msgspec
 
 from headrace.backends.stores import postgres_catalog as catalog
 from headrace.backends.stores import postgres_ready as ready
-from headrace.backends.stores import postgres_wishes
+from headrace.backends.stores import postgres_schedules, postgres_wishes
 from headrace.backends.stores.database_claims import Claims
 from headrace.backends.stores.database_opened import OTHER_CONNECTIONS, Opened
 from headrace.backends.stores.postgres_connections import Connection, pool_of
@@ -41,6 +41,7 @@ from headrace.backends.stores.run_rows import run_row
 from headrace.contracts.broker import Broker
 from headrace.contracts.locks import PLACE_SECONDS, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import DELIVERIES_MAX, Beat, Claim, Offer, QueueRow, Result, Standing
+from headrace.contracts.schedules import Due, Firing, ScheduleRow
 from headrace.contracts.store import Flush, InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.contracts.wishes import Wish, Wished
 from headrace.core.errors import NotFound, StoreError
@@ -373,6 +374,34 @@ class PostgresStore:
     async def queues(self) -> list[QueueRow]:
         """See the contract."""
         return [ready.queue_of(row) for row in await self._rows(ready.SELECT_QUEUES)]
+
+    # ---- schedules -----------------------------------------------------------------------------------------------
+
+    async def schedules(self, after: str = "", limit: int = 1000) -> list[ScheduleRow]:
+        """See the contract."""
+        rows = await self._rows(postgres_schedules.PAGE, after, max(limit, 0))
+        return [postgres_schedules.row_of(row) for row in rows]
+
+    async def schedule(self, name: str) -> ScheduleRow | None:
+        """See the contract."""
+        found = await self._row(postgres_schedules.ONE, name)
+        return None if found is None else postgres_schedules.row_of(found)
+
+    async def due_schedules(self, limit: int = 100) -> Due:
+        """See the contract."""
+        return postgres_schedules.due_of(await self._rows(postgres_schedules.DUE, max(limit, 0)))
+
+    async def put_schedule(self, row: ScheduleRow) -> bool:
+        """See the contract."""
+        return await self._value("put_schedule_1", *postgres_schedules.put_arguments(row))
+
+    async def remove_schedule(self, name: str) -> bool:
+        """See the contract."""
+        return await self._value("remove_schedule_1", name)
+
+    async def fire(self, firing: Firing) -> bool:
+        """See the contract."""
+        return await self._value("fire_1", *postgres_schedules.fire_arguments(firing))
 
     # ---- catalog -------------------------------------------------------------------------------------------------
 

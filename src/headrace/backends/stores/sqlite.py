@@ -26,6 +26,7 @@ from headrace.backends.stores import (
     sqlite_leases,
     sqlite_named_locks,
     sqlite_ready,
+    sqlite_schedules,
     sqlite_wishes,
 )
 from headrace.backends.stores.sqlite_connection import writing
@@ -35,6 +36,7 @@ from headrace.backends.stores.sqlite_lent import Lender
 from headrace.backends.stores.sqlite_transact import Transaction
 from headrace.contracts.locks import STORE, LockClaim, LockRenewal, LockRow, LockTurn, Term
 from headrace.contracts.ready import Beat, Claim, Offer, QueueRow, Result, Standing
+from headrace.contracts.schedules import Due, Firing, ScheduleRow
 from headrace.contracts.store import InboxRow, KeyHolder, NodeRow, RunFilter, RunRow, WorkflowRow
 from headrace.contracts.wishes import Wish, Wished
 from headrace.core.ids import Epoch, NodeId, RunId, WorkflowVersion
@@ -305,6 +307,32 @@ class SqliteStore(SqliteFile):
     async def queues(self) -> list[QueueRow]:
         """See the contract."""
         return await self._read(lambda db: sqlite_ready.queues(db, self._clock()))
+
+    # ---- schedules -----------------------------------------------------------------------------------------------
+
+    async def schedules(self, after: str = "", limit: int = 1000) -> list[ScheduleRow]:
+        """See the contract."""
+        return await self._read(sqlite_schedules.schedules, after, limit)
+
+    async def schedule(self, name: str) -> ScheduleRow | None:
+        """See the contract."""
+        return await self._read(sqlite_schedules.schedule, name)
+
+    async def due_schedules(self, limit: int = 100) -> Due:
+        """See the contract."""
+        return await self._read(lambda db: sqlite_schedules.due(db, limit, self._clock()))
+
+    async def put_schedule(self, row: ScheduleRow) -> bool:
+        """See the contract."""
+        return await self._write(sqlite_schedules.put, row)
+
+    async def remove_schedule(self, name: str) -> bool:
+        """See the contract."""
+        return await self._write(sqlite_schedules.remove, name)
+
+    async def fire(self, firing: Firing) -> bool:
+        """See the contract."""
+        return await self._write(sqlite_schedules.fire, firing)
 
     # ---- catalog -------------------------------------------------------------------------------------------------
 

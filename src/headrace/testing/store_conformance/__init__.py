@@ -20,6 +20,7 @@ from headrace.testing.store_conformance.inbox import InboxConformance
 from headrace.testing.store_conformance.keys import KeysConformance
 from headrace.testing.store_conformance.leases import LeasesConformance
 from headrace.testing.store_conformance.ready import ReadyConformance
+from headrace.testing.store_conformance.schedules import SchedulesConformance
 from headrace.testing.store_conformance.stage import Node, Stage, StoreHarness, scenario
 from headrace.testing.store_conformance.transactions import TransactionsConformance
 from headrace.testing.store_conformance.wishes import WishesConformance
@@ -32,6 +33,7 @@ class StoreConformance(
     InboxConformance,
     WishesConformance,
     ReadyConformance,
+    SchedulesConformance,
     CatalogConformance,
     FiltersConformance,
     TransactionsConformance,
@@ -48,6 +50,7 @@ __all__ = [
     "LeasesConformance",
     "Node",
     "ReadyConformance",
+    "SchedulesConformance",
     "Stage",
     "StoreConformance",
     "StoreHarness",
