@@ -6,7 +6,8 @@ import signal
 import socket
 
 import pytest
-from worker_stage import BOUND, TOKEN, Stage, free_port, wait_until
+from server_ports import free_port
+from worker_stage import BOUND, TOKEN, Stage, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # many processes, one after the other
 

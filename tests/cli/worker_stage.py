@@ -2,9 +2,10 @@
 
 import contextlib
 import signal
-import socket
 import subprocess
 import time
+
+from server_ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 BOUND = 90.0
@@ -30,12 +31,6 @@ def wait_until(condition, what: str = "it", seconds: float = BOUND):
         assert time.monotonic() < deadline, f"{what} did not happen in time"
         time.sleep(0.02)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Stage:

@@ -196,6 +196,8 @@ async def looks_late() -> str:
 
 
 def test_a_child_that_failed_before_anybody_waited_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    gc.collect()  # what earlier tests left is no news of this one
+    caplog.clear()
     rig = CodeRig(looks_late)
     rig.give(inp.ChildDone("child", "failed"))
     gc.collect()

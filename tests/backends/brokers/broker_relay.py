@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 
-from broker_servers import free_port
+from server_ports import free_port
 
 
 class Relay:

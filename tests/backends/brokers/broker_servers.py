@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from server_ports import free_port
 
 START_SECONDS_MAX = 120.0
 PAUSE_SECONDS = 0.05
@@ -28,12 +29,6 @@ PAUSE_SECONDS = 0.05
 def missing(reason: str) -> None:
     """Skip by name, or fail where CI says that there must be one."""
     pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server(ABC):

@@ -9,8 +9,9 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from broker_servers import Server, free_port, missing
+from broker_servers import Server, missing
 from certificates import make_certificates
+from server_ports import free_port
 
 
 class EtcdServer(Server):

@@ -20,8 +20,8 @@ class EtcdCluster:
     """See :class:`headrace.testing.lock_conformance.LockHarness`; a prefix of its own in an etcd that is shared. Time
     passes as it does: etcd's clock cannot be moved."""
 
-    ttl_seconds = 3.0
-    place_seconds = 2.0
+    ttl_seconds = 5.0  # half of it is how long a busy machine may stand still in these tests
+    place_seconds = 3.0
 
     def __init__(self, server: EtcdServer) -> None:
         self.url = f"{server.url}?prefix=test-{next(_PREFIXES)}"

@@ -230,7 +230,7 @@ def test_a_member_that_hangs_is_left_for_the_next(own_etcd: EtcdServer, etcd_ser
             token = (await ask(a, "a")).token
         async with two(f"{own_etcd.url},127.0.0.1:{etcd_server.port}?prefix=hangs") as (a, _):
             with own_etcd.suspended():
-                asked = [LockRenewal("door", "a", token, 4.0)]
+                asked = [LockRenewal("door", "a", token, TTL_SECONDS)]
                 assert await asyncio.to_thread(a.renew_locks, NodeId("a"), Epoch(1), asked) == [True]
 
     asyncio.run(work())

@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from missing import missing
+from server_ports import free_port
 
 START_SECONDS_MAX = 120.0
 
@@ -45,9 +45,7 @@ class MariadbServer:
         self.socket = self.folder / "socket"
         self._log = (self.folder / "log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._user: list[str] = []
         if os.geteuid() == 0:
             entry = pwd.getpwnam("mysql")

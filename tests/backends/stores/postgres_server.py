@@ -10,7 +10,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from missing import missing
+from server_ports import free_port
 
 START_SECONDS_MAX = 120.0
 NOBODY = 65534
@@ -54,9 +54,7 @@ class PostgresServer:
         self._data = self._folder / "data"
         self._log = (self._folder / "log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         if os.geteuid() == 0:
             os.chown(self._folder, NOBODY, NOBODY)
         self._run(
