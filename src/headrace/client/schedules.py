@@ -20,6 +20,7 @@ from headrace.core import schedules as core
 from headrace.core.errors import InvalidCommand, InvalidSchedule, NotFound, Problem, StoreCorrupt, StoreUnavailable
 from headrace.core.schedule_checks import Duration, Given, Instant, define
 from headrace.core.schedules import CATCH_UP_SECONDS, Counts, Definition, Outcome, Schedule, Started
+from headrace.core.states import FINAL_RUN_STATES
 from headrace.core.suggest import did_you_mean
 from headrace.core.timing import parse_instant
 from headrace.engine.minting import new_run_id
@@ -41,7 +42,7 @@ PAGE = 500
 
 class ScheduleView(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule as it is now. ``next``: its coming fire times, without jitter; empty while it is paused. ``running``:
-    its runs that were not seen to end; ``waiting``: fire times that wait for that. ``outcomes``: what became of the
+    its runs that the scheduler has not seen end (it looks when one could be in the way); ``waiting``: fire times that wait for that. ``outcomes``: what became of the
     last ones. ``error``: why the last one started no run."""
 
     name: str
@@ -181,8 +182,11 @@ class Schedules:
                 return rows
 
     async def get(self, name: str) -> ScheduleView:
-        """One of them. Raises :class:`NotFound`."""
-        return self._view(schedule_of(await self._row(name)))
+        """One of them; of its runs, those that go on. Raises :class:`NotFound`."""
+        view = self._view(schedule_of(await self._row(name)))
+        rows = [await self._client.stored_row(run.run_id) for run in view.running]
+        going_on = {row.run_id for row in rows if row is not None and row.state not in FINAL_RUN_STATES}
+        return msgspec.structs.replace(view, running=[run for run in view.running if run.run_id in going_on])
 
     async def _row(self, name: str) -> ScheduleRow:
         row = await self._client._node.store.schedule(name)
