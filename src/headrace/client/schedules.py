@@ -18,6 +18,7 @@ from headrace.client.plain import plain
 from headrace.contracts.schedules import ScheduleRow
 from headrace.core import schedules as core
 from headrace.core.errors import InvalidCommand, InvalidSchedule, NotFound, Problem, StoreCorrupt, StoreUnavailable
+from headrace.core.ids import RunId
 from headrace.core.schedule_checks import Duration, Given, Instant, define
 from headrace.core.schedules import CATCH_UP_SECONDS, Counts, Definition, Outcome, Schedule, Started
 from headrace.core.states import FINAL_RUN_STATES
@@ -42,8 +43,8 @@ PAGE = 500
 
 class ScheduleView(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule as it is now. ``next``: its coming fire times, without jitter; empty while it is paused. ``running``:
-    its runs that the scheduler has not seen end (it looks when one could be in the way); ``waiting``: fire times that wait for that. ``outcomes``: what became of the
-    last ones. ``error``: why the last one started no run."""
+    its runs that the scheduler has not seen end (it looks when one could be in the way); ``waiting``: fire times that
+    wait for that. ``outcomes``: what became of the last ones. ``error``: why the last one started no run."""
 
     name: str
     definition: Definition
@@ -184,7 +185,7 @@ class Schedules:
     async def get(self, name: str) -> ScheduleView:
         """One of them; of its runs, those that go on. Raises :class:`NotFound`."""
         view = self._view(schedule_of(await self._row(name)))
-        rows = [await self._client.stored_row(run.run_id) for run in view.running]
+        rows = [await self._client.stored_row(RunId(run.run_id)) for run in view.running]
         going_on = {row.run_id for row in rows if row is not None and row.state not in FINAL_RUN_STATES}
         return msgspec.structs.replace(view, running=[run for run in view.running if run.run_id in going_on])
 
