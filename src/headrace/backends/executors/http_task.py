@@ -163,7 +163,9 @@ class HttpTask:
             )
         wrong = _wrong(config) if config is not None else None
         if wrong is not None:
-            problems.append(Problem(wrong[1], path=("tasks", task.id, task.kind, wrong[0])))
+            problems.append(
+                Problem(f"{wrong[0]!r} of 'http': {wrong[1]}", path=("tasks", task.id, task.kind, wrong[0]))
+            )
         if problems:
             raise InvalidDefinition(problems, source=f"task {task.id!r}")
         return BoundHttp(config, self._clients, context)
