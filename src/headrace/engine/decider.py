@@ -15,6 +15,7 @@ from headrace.contracts.database import DATABASE
 from headrace.core import inputs as inp
 from headrace.core.codec import encode_event
 from headrace.core.errors import HeadraceError, InvalidCommand, InvalidTransition, UpdateRejected
+from headrace.core.events import RunFinished
 from headrace.core.ids import RunId
 from headrace.core.run import LostValue, Unit
 from headrace.core.states import RunState
@@ -115,6 +116,8 @@ class Decider:
         first, before = run.seq + 1, run.state
         try:
             events = run.plan.brain.decide(run, given, now)
+            if events and type(events[-1]) is RunFinished:
+                events = payloads.with_quoted_output(run, events, blobs)
             if len(events) == 1:
                 encoded = [(run_id, first, encode_event(events[0]))]
             else:
