@@ -103,6 +103,15 @@ def test_a_graph_refuses_what_could_not_be_stored() -> None:
         graph.run("a", "true", retries=RetryPolicy(attempts=2, max_delay=math.inf))
 
 
+def test_an_executor_without_effect() -> None:
+    words = "executor: 'run' tasks run on executor 'shell', not on 'thread'; leave it out"
+    with pytest.raises(TypeError, match=words), dag("w") as graph:
+        graph.run("a", "true", executor="thread")
+    with dag("v", defaults={"executor": "thread"}) as graph:  # of the Python tasks
+        graph.run("a", "true", executor="shell")
+    assert graph.spec.tasks["a"].executor == "shell"
+
+
 async def positional(n: int, /) -> None: ...
 async def several(*rows: int) -> None: ...
 async def any_name(**rows: int) -> None: ...

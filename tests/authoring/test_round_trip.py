@@ -93,7 +93,7 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
             when=draw(st.sampled_from([None, "true", "{{ run.id == 'x' }}", "1 == 1\n"])),
             retries=draw(_retries),
             timeouts=draw(_timeouts),
-            executor=draw(st.sampled_from([None, "thread"])),
+            executor=draw(st.sampled_from([None, "thread"])) if kind == "python" else None,
             priority=draw(st.integers(-5, 5)),
             **(
                 {"sticky": True, "prefer_labels": {"zone": "a"}, "prefer_for": draw(st.none() | st.floats(0.001, 3600))}

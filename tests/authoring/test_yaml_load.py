@@ -190,6 +190,12 @@ def test_everything_wrong_is_reported_in_the_order_of_the_text(kinds: Kinds) -> 
         ("tasks: {a: {run: x, prefer_labels: fast}}", "expected a mapping"),
         ("tasks: {a: {run: x, sticky: true, prefer_for: soon}}", "expected a duration"),
         ("tasks: {a: {run: x, prefer_for: 5s}}", "set sticky or prefer_labels"),
+        ("tasks: {a: {run: x, executor: thread}}", "f.yaml:1:31 'run' tasks run on executor 'shell', not on 'thread'"),
+        ("tasks: {a: {http: 'http://x', executor: shell}}", "inline, thread, process are for python tasks"),
+        (
+            "tasks: {a: {http: {url: 'http://x', success: 4xx}}}",
+            "f.yaml:1:46 'success' of 'http': expected list, not str",
+        ),
     ],
 )
 def test_one_thing_wrong(text: str, words: str, kinds: Kinds) -> None:

@@ -299,3 +299,53 @@ def test_outputs_that_look_like_references_are_values(tmp_path: Path) -> None:
             assert outputs == LOOKS_LIKE_ONE
 
     play(test)
+
+
+@workflow
+async def listening() -> list[Any]:
+    @update
+    def put(value: Any) -> Any:
+        return [value in LOOKS_LIKE_ONE, value]
+
+    return [await wait_for_signal("one"), await wait_for_signal("two"), await wait_for_signal("three")]
+
+
+@workflow
+async def telling(run_id: str) -> Any:
+    await signal_run(run_id, "three", LOOKS_LIKE_ONE[2])
+
+
+def test_signals_updates_and_results_that_look_like_references_are_values(tmp_path: Path) -> None:
+    """Here and through the inbox of another node."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    made = dag("made", params={"entry": LOOKS_LIKE_ONE[1]})
+    made.run("a", "echo 1")
+    made.output = {"given": "{{ params.entry }}", "many": ["{{ params.entry }}"]}
+    none = dag("none", params={"entry": LOOKS_LIKE_ONE[1]})
+    none.run("a", "echo 1", when=False)
+    none.output = "{{ params.entry }}"
+
+    @workflow
+    async def parent() -> Any:
+        return await start_child(made)
+
+    async def test() -> None:
+        definitions = [made, none, listening, telling, parent]
+        _, second, third = LOOKS_LIKE_ONE
+        async with Headrace(url, workflows=definitions) as hr, Headrace(url, workflows=definitions) as other:
+            result = {"given": second, "many": [second]}
+            for graph, expected in ((made, result), (none, second)):
+                run = await hr.run(graph)
+                assert await run.result() == expected
+                assert await (await other.get(run.id)).result() == expected
+                assert await other.value((await other.show(run.id)).output) == expected
+            assert await (await hr.start(parent)).result() == result
+            run = await hr.start(listening)
+            for client in (hr, other):
+                assert await client.update(run.id, "put", second) == [True, second]
+            await hr.signal(run.id, "one", second)
+            await other.signal(run.id, "two", second)
+            await other.start(telling, run.id)
+            assert await run.result() == [second, second, third]
+
+    play(test)

@@ -17,6 +17,7 @@ from typing import Any, Unpack, cast
 import msgspec
 
 from headrace.authoring import convert
+from headrace.authoring.kinds import check_executor
 from headrace.authoring.nodes import Node
 from headrace.authoring.references import Params, Ref, to_plain
 from headrace.authoring.signatures import bound_arguments, description_of, params_of
@@ -302,6 +303,7 @@ class Dag:
         for name, read in _READ.items():
             if name in given:
                 fields[name] = _read(name, read, given[name])
+        _read("executor", lambda name: check_executor(kind, name), fields.get("executor"))
         if kind == "python" and self._executor is not None:
             fields.setdefault("executor", self._executor)
         if is_mapped and self._map_parallel is not None:

@@ -21,6 +21,12 @@ Kinds = Mapping[str, TaskKind]
 BUILTIN_SHORTHANDS: Mapping[str, str] = {"python": "function", "run": "command", "http": "url", "workflow": "target"}
 """The setting that a bare value stands for, for kinds that every installation has."""
 
+OWN_EXECUTORS: Mapping[str, str] = {"run": "shell", "http": "http", "workflow": "workflow"}
+"""The executor of kinds that have one and no other. What a plug-in's kind makes of ``executor`` is its own business."""
+
+PYTHON_EXECUTORS = ("inline", "thread", "process", "database")
+"""The executors that a python task may name."""
+
 _place = re.compile(r" - at `\$(.*)`$")
 _steps = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
@@ -40,6 +46,14 @@ def to_config(name: str, value: object, kinds: Kinds) -> dict[str, Any]:
     if shorthand is None:
         raise expected("a mapping", value, "{setting: value}")
     return {shorthand: value}
+
+
+def check_executor(kind: str, executor: object) -> None:
+    """Refuse an executor that would have no effect. Raises :class:`Wrong`."""
+    own = OWN_EXECUTORS.get(kind)
+    if own is not None and executor not in (None, own):
+        hint = f"leave it out; {', '.join(PYTHON_EXECUTORS[:-1])} are for python tasks"
+        raise Wrong(f"{kind!r} tasks run on executor {own!r}, not on {executor!r}", hint)
 
 
 def config_problems(kind: TaskKind, config: dict[str, Any]) -> list[Wrong]:
@@ -75,11 +89,16 @@ def _per_field(kind: TaskKind, config: dict[str, Any]) -> list[Wrong]:
             msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
             if not templates(value):
-                wrongs.append(_wrong(error).under(key))
+                wrongs.append(_of_setting(kind, key, _wrong(error)))
     missing = [name for name, field in known.items() if field.required and name not in config]
     if missing:
         wrongs.append(Wrong(f"{kind.name!r} needs {', '.join(map(repr, missing))}", f"it has: {', '.join(known)}"))
     return wrongs
+
+
+def _of_setting(kind: TaskKind, key: str, wrong: Wrong) -> Wrong:
+    """The problem, naming the setting: in a mapping on one line, a column alone is hard to read."""
+    return Wrong(f"{key!r} of {kind.name!r}: {wrong.message}", wrong.hint, wrong.path).under(key)
 
 
 def _wrong(error: msgspec.ValidationError) -> Wrong:
@@ -91,4 +110,5 @@ def _wrong(error: msgspec.ValidationError) -> Wrong:
         text = text[: place.start()]
         path = tuple(int(index) if index else name for name, index in _steps.findall(place[1]))
     text = text.replace("`", "").replace("Expected ", "expected ", 1)
-    return Wrong(text.replace("array", "list").replace("object", "mapping").replace(", got", ", not"), path=path)
+    text = text.replace("array", "list").replace("object", "mapping").replace(", got", ", not")
+    return Wrong(text, "write a list: [...]" if text.startswith("expected list") else "", path)

@@ -1,7 +1,8 @@
 """The JSON Schema (2020-12) of the YAML format, for completion and checks in editors.
 
-Generated from the reader's own tables and from the kinds' types, so it cannot promise what the reader refuses. It is
-laxer in two places on purpose: a template may stand where a number will be, and what refers to what is not for it.
+Generated from the reader's own tables and from the kinds' types. What the reader takes, it takes. It is laxer where JSON
+Schema has no words: a template may stand where a number will be, what refers to what is not for it, and neither are
+sums (of a duration's parts) and comparisons of one value with another (a default with its minimum).
 """
 
 from __future__ import annotations
@@ -11,8 +12,17 @@ from typing import Any, cast
 
 import msgspec
 
-from headrace.authoring.kinds import Kinds
-from headrace.authoring.yaml.fields import DEFAULT_FIELDS, TASK_FIELDS, TOP_FIELDS, Field, Schema
+from headrace.authoring.kinds import OWN_EXECUTORS, PYTHON_EXECUTORS, Kinds
+from headrace.authoring.yaml.fields import (
+    DEFAULT_FIELDS,
+    NAME,
+    TASK_FIELDS,
+    TASK_RULES,
+    TOP_FIELDS,
+    Field,
+    Schema,
+    or_null,
+)
 from headrace.contracts.execution import TaskKind
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -27,21 +37,28 @@ def workflow_schema(kinds: Kinds) -> Schema:
     for name, kind in kinds.items():
         task["properties"][name] = _kind(kind, definitions)
     task["oneOf"] = [{"required": [name]} for name in kinds]
+    task["allOf"] = [*TASK_RULES, *(_executors(name) for name in kinds if name == "python" or name in OWN_EXECUTORS)]
     definitions["task"] = task
     reference = {"$ref": "#/$defs/task"}
     listed = {"type": "array", "minItems": 1, "items": {**reference, "required": ["id"]}}
+    mapped = {"type": "object", "minProperties": 1, "propertyNames": NAME, "additionalProperties": reference}
     top = _object(TOP_FIELDS)
-    top["properties"]["defaults"] = {**_object(DEFAULT_FIELDS), "description": TOP_FIELDS["defaults"].doc}
-    top["properties"]["tasks"] = {
-        "description": TOP_FIELDS["tasks"].doc,
-        "anyOf": [{"type": "object", "minProperties": 1, "additionalProperties": reference}, listed],
-    }
+    top["properties"]["defaults"] = {**or_null(_object(DEFAULT_FIELDS)), "description": TOP_FIELDS["defaults"].doc}
+    top["properties"]["tasks"] = {"description": TOP_FIELDS["tasks"].doc, "anyOf": [mapped, listed]}
     return {"$schema": DIALECT, "title": "Headrace workflow", **top, "required": ["tasks"], "$defs": definitions}
 
 
 def _object(fields: Mapping[str, Field]) -> Schema:
-    properties = {name: {**field.schema, "description": field.doc} for name, field in fields.items()}
+    properties: dict[str, Schema] = {}
+    for name, field in fields.items():
+        schema = field.schema if field.read is None else or_null(field.schema)
+        properties[name] = {**schema, "description": field.doc}
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _executors(kind: str) -> Schema:
+    allowed = PYTHON_EXECUTORS if kind == "python" else (OWN_EXECUTORS[kind],)
+    return {"if": {"required": [kind]}, "then": {"properties": {"executor": or_null({"enum": list(allowed)})}}}
 
 
 def _kind(kind: TaskKind, definitions: dict[str, Any]) -> Schema:
@@ -49,9 +66,10 @@ def _kind(kind: TaskKind, definitions: dict[str, Any]) -> Schema:
     (reference,), components = msgspec.json.schema_components([kind.Config], ref_template="#/$defs/{name}")
     renamed = {name: f"{kind.name}.{name}" for name in components}
     for name, component in components.items():
-        definitions[renamed[name]] = _settings(
-            _renamed(component, renamed), kind if name == kind.Config.__name__ else None
-        )
+        settings = _templated(_renamed(component, renamed))
+        if name == kind.Config.__name__:
+            settings["additionalProperties"] = False
+        definitions[renamed[name]] = settings
     config = _renamed(reference, renamed)
     if kind.shorthand is None:
         return config
@@ -60,13 +78,28 @@ def _kind(kind: TaskKind, definitions: dict[str, Any]) -> Schema:
     return {"anyOf": [bare, config], "description": (kind.__doc__ or kind.name).strip().split("\n", 1)[0]}
 
 
-def _settings(component: Schema, kind: TaskKind | None) -> Schema:
-    """A component whose settings may be templates; the kind's own one takes no unknown setting."""
-    properties = cast("dict[str, Schema]", component.get("properties", {}))
-    if kind is None or not properties:
-        return component
-    templated = {name: {"anyOf": [schema, _TEMPLATE]} for name, schema in properties.items()}
-    return {**component, "properties": templated, "additionalProperties": False}
+_PARTS = ("anyOf", "prefixItems")
+_NAMED = ("properties",)
+_SINGLE = ("items", "additionalProperties")
+
+
+def _templated(schema: Schema) -> Schema:
+    """The schema, with a template allowed for every value inside it: what it will be is known when it is rendered."""
+    changed = dict(schema)
+    for key in schema:
+        part: Any = schema[key]
+        if key in _PARTS:
+            changed[key] = [_templated(each) for each in part]
+        elif key in _NAMED:
+            changed[key] = {name: _or_template(each) for name, each in part.items()}
+        elif key in _SINGLE and isinstance(part, dict):
+            changed[key] = _or_template(cast("Schema", part))
+    return changed
+
+
+def _or_template(schema: Schema) -> Schema:
+    inner = _templated(schema)
+    return inner if inner == {"type": "string"} or not inner else {"anyOf": [inner, _TEMPLATE]}
 
 
 def _renamed(schema: Any, names: Mapping[str, str]) -> Any:

@@ -14,10 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"headrace {headrace.__version__}\n")
         return 0
-    from headrace.cli.app import build_app
     from headrace.cli.exits import exit_code_of
 
     try:
+        from headrace.cli.app import build_app  # takes long enough to be interrupted
+
         result = build_app()(args=given, prog_name="headrace", standalone_mode=False)
     except BaseException as error:
         return exit_code_of(error)

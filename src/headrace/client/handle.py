@@ -13,6 +13,7 @@ from headrace.core.events import Failure
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.core.view import RunView
+from headrace.durable.run import CodeRun
 from headrace.engine.live import LiveRun
 from headrace.engine.wisher import Word
 
@@ -88,22 +89,24 @@ class RunHandle(Generic[R]):
             following = getattr(run, "next_run", None)
             if following is not None:
                 return await (await self._next(following)).result()
-            return await self._result_of(str(run.state), run.output, run.failure, run.failed_task, run.reason)
+            state, output = str(run.state), run.output
+            if not isinstance(run, CodeRun) or run.blind:  # code is given values
+                output = await self._client.value(output)
+            return self._result_of(state, output, run.failure, run.failed_task, run.reason)
         view = await self.show()
         if view.next_run is not None:
             return await (await self._next(view.next_run)).result()
-        return await self._result_of(view.state, view.output, view.error, view.failed_task, view.reason)
+        output = await self._client.value(view.output)
+        return self._result_of(view.state, output, view.error, view.failed_task, view.reason)
 
     async def _next(self, run_id: str) -> RunHandle[Any]:
         """The run that goes on in the place of this one; its end is told to the same."""
         following = await self._client.get(run_id)
         return following if self._told is None else following.told_by(*self._told)
 
-    async def _result_of(
-        self, state: str, output: Any, failure: Failure | None, task: str | None, reason: str | None
-    ) -> Any:
+    def _result_of(self, state: str, output: Any, failure: Failure | None, task: str | None, reason: str | None) -> Any:
         if state == RunState.SUCCEEDED:
-            return await self._client.value(output)
+            return output
         if state == RunState.CANCELLED:
             raise RunCancelled(f"run {self.id} was cancelled" + (f": {reason}" if reason else ""), run_id=self.id)
         what = failure.text if failure else "no reason was recorded"

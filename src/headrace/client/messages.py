@@ -16,6 +16,7 @@ from headrace.durable.looking import close as close_code
 from headrace.durable.run import CodeRun
 from headrace.engine.asker import following_run
 from headrace.engine.node import Node
+from headrace.engine.payloads import quoted
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -25,7 +26,7 @@ async def signal(client: Client, run_id: RunId, name: str, payload: Any, key: st
     """See :meth:`headrace.client.client.Client.signal`."""
 
     async def send(call: MessageCall) -> RunHandle:
-        value = plain(call.args[0] if call.args else None)
+        value = await quoted(plain(call.args[0] if call.args else None), client._node.artifacts)
         message = {"name": call.name, "payload": value, "key": key, "headers": checked_headers(call.headers)}
         return await client._command(call.run_id, "signal", message)
 
@@ -74,7 +75,7 @@ async def update(
             "kwargs": {key: plain(value) for key, value in call.kwargs.items()},
         }
         given = inp.Update(update_id, call.name, payload, checked_headers(call.headers))
-        return await client.value(await client._node.updater.update(RunId(call.run_id), given))
+        return await client._node.updater.update(RunId(call.run_id), given)
 
     call = MessageCall(
         kind="update", run_id=run_id, name=name, args=list(args), kwargs=dict(kwargs), headers={}, update_id=update_id

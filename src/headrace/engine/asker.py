@@ -61,7 +61,7 @@ class Asker:
             raise InvalidCommand(f"run {run_id} is a graph: it takes no updates")
         known = run.updates.get(given.update)
         if known is not None and known.done:
-            return known
+            return await payloads.restored_answer(known, node.artifacts)
         if run.state is RunState.SUSPENDED:
             raise suspended(run)
         with contextlib.ExitStack() as waits:
@@ -115,6 +115,7 @@ class Asker:
 
     async def _post(self, run_id: RunId, given: inp.Update) -> int:
         node = self._node
+        given = msgspec.structs.replace(given, payload=await payloads.quoted(given.payload, node.artifacts))
         short = await payloads.shorten_message(msgspec.structs.asdict(given), node.artifacts)
         message, bell = await node.store.post(run_id, "update", short)
         node.waker.ring(bell)

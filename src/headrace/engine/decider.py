@@ -15,6 +15,7 @@ from headrace.contracts.database import DATABASE
 from headrace.core import inputs as inp
 from headrace.core.codec import encode_event
 from headrace.core.errors import HeadraceError, InvalidCommand, InvalidTransition, UpdateRejected
+from headrace.core.events import RunFinished
 from headrace.core.ids import RunId
 from headrace.core.run import LostValue, Unit
 from headrace.core.states import RunState
@@ -23,7 +24,7 @@ from headrace.engine import payloads
 from headrace.engine.gates import Ticket
 from headrace.engine.journal import Release
 from headrace.engine.live import LiveRun, take_effects
-from headrace.engine.outcomes import goes_elsewhere, load_value
+from headrace.engine.outcomes import INLINE_BYTES_MAX, MARK, goes_elsewhere, load_value
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
@@ -115,11 +116,16 @@ class Decider:
         first, before = run.seq + 1, run.state
         try:
             events = run.plan.brain.decide(run, given, now)
-            if len(events) == 1:
-                encoded = [(run_id, first, encode_event(events[0]))]
+            if events and type(events[-1]) is RunFinished:
+                events = payloads.with_quoted_output(run, events, blobs)
+            if len(events) == 1:  # the hop of a chain
+                data = encode_event(events[0])
+                encoded = [(run_id, first, data)]
+                is_short = len(data) <= INLINE_BYTES_MAX and MARK not in data
             else:
                 encoded = [(run_id, number, encode_event(event)) for number, event in enumerate(events, first)]
-            if isinstance(run, CodeRun) and any(goes_elsewhere(data) for _, _, data in encoded):
+                is_short = False
+            if not is_short and isinstance(run, CodeRun) and any(goes_elsewhere(data) for _, _, data in encoded):
                 encoded, _, more = payloads.encode(run, first, events)
                 blobs += more
         except (InvalidCommand, UpdateRejected):

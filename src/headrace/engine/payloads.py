@@ -21,8 +21,8 @@ from headrace.core import events as ev
 from headrace.core import inputs as inp
 from headrace.core.codec import encode_event
 from headrace.core.ids import RunId
-from headrace.core.run import REFERENCE_KEY, has_reference, reference_of
-from headrace.durable.run import CodeRun
+from headrace.core.run import REFERENCE_KEY, GraphRun, Run, has_reference, reference_of
+from headrace.durable.run import CodeRun, Update
 from headrace.engine.outcomes import INLINE_BYTES_MAX, MARK, goes_elsewhere, load_value
 
 PART_BYTES_MAX = 4 * 1024
@@ -130,6 +130,11 @@ def fold_restored(run: CodeRun, event: ev.Event, restored: ev.Event) -> None:
     _forget(run, event)
 
 
+async def restored_answer(known: Update, artifacts: ArtifactStore) -> Update:
+    """An update's answer as the code gave it, of a run that was read without its code."""
+    return Update(known.name, known.done, await asyncio.to_thread(_loaded, known.output, artifacts), known.failure)
+
+
 async def restore_input(given: inp.Input, artifacts: ArtifactStore) -> inp.Input:
     """What came from outside or from a child, with values instead of references."""
     field = _INPUTS.get(type(given))
@@ -145,6 +150,27 @@ _INPUTS: dict[type, str] = {
     inp.ChildDone: "output",
     inp.Outcome: "output",
 }
+
+
+async def quoted(value: Any, artifacts: ArtifactStore) -> Any:
+    """A user's value as a message may carry it: itself, or a reference to it if it holds what whoever reads the message
+    would take for a reference. Durable on return."""
+    if not has_reference(value):
+        return value
+    blobs: list[bytes] = []
+    reference = shortened(value, blobs)
+    await asyncio.to_thread(artifacts.put, blobs[0])
+    return reference
+
+
+def with_quoted_output(run: Run, events: list[ev.Event], blobs: list[bytes]) -> list[ev.Event]:
+    """The events of a graph, the last of which ends it. If what its ``output`` makes holds something that would be taken
+    for a reference, the run and the event refer to it, and the bytes are added to ``blobs``. Without ``output`` a result
+    holds references of the engine's own."""
+    if not isinstance(run, GraphRun) or run.plan.output is None or not has_reference(run.output):
+        return events
+    run.output = shortened(run.output, blobs)
+    return [*events[:-1], msgspec.structs.replace(events[-1], output=run.output)]
 
 
 async def shorten_message(payload: dict[str, Any], artifacts: ArtifactStore) -> dict[str, Any]:

@@ -256,7 +256,8 @@ class Performer:
         payload: dict[str, Any] = {"reason": effect.name}
         if effect.kind == "signal":
             key = f"{live.run_id}/{effect.message}"
-            payload = {"name": effect.name, "payload": effect.payload, "key": key, "headers": effect.headers}
+            value = await payloads.quoted(effect.payload, self._node.artifacts)
+            payload = {"name": effect.name, "payload": value, "key": key, "headers": effect.headers}
         failure: Failure | None = None
         await self._until_there(live, effect.run_id)
         try:

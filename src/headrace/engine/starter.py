@@ -114,6 +114,8 @@ class Starter:
             encoded, stored, blobs = payloads.encode(run, 1, events)
             row.params = getattr(stored[0], "params", row.params)
         else:
+            if type(events[-1]) is ev.RunFinished:
+                events = payloads.with_quoted_output(run, events, blobs)
             encoded = [(run_id, number, encode_event(event)) for number, event in enumerate(events, 1)]
         self.record_run(live, row, encoded, blobs, owed, durable)
         return live

@@ -13,6 +13,7 @@ from headrace.core.errors import EngineStopped, HeadraceError, InvalidCommand, N
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
 from headrace.durable.run import CodeRun, Update
+from headrace.engine import payloads
 from headrace.engine.adopter import read_run
 from headrace.engine.asker import Asker, following_run, suspended, unanswered
 from headrace.engine.live import LiveRun
@@ -117,7 +118,7 @@ class Updater:
         run = await read_run(self._node, run_id)
         known = run.updates.get(given.update) if isinstance(run, CodeRun) else None
         if known is not None and known.done:
-            return known
+            return await payloads.restored_answer(known, self._node.artifacts)
         if ended:
             raise unanswered(run_id, row.state, accepted=known is not None)
         return None

@@ -5,6 +5,7 @@ These tables are the format's only description: the reader follows them and the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -23,28 +24,64 @@ from headrace.authoring.convert import (
     to_trigger,
     to_when,
 )
+from headrace.authoring.kinds import PYTHON_EXECUTORS
+from headrace.core.durations import DURATION_MAX
+from headrace.core.retry import ATTEMPTS_MAX
 from headrace.core.schedules import OVERLAPS
 from headrace.core.spec import (
+    LABELS_RESERVED,
     MAP_ITEMS_MAX_DEFAULT,
     MAP_ITEMS_MAX_LIMIT,
     PREFER_SECONDS_DEFAULT,
+    PREFER_SECONDS_MAX,
     Backoff,
     Jitter,
     ParamType,
     TriggerRule,
 )
+from headrace.core.validate import LABELS_MAX, NAME_CHARS_MAX, PRIORITY_MAX
 
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 BOOL: Schema = {"type": "boolean"}
-DURATION: Schema = {
-    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d"}],
-    "examples": ["30s", "10m", "1h30m"],
-}
-TEXTS: Schema = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
-COUNT: Schema = {"type": "integer", "minimum": 1}
 NULL: Schema = {"type": "null"}
+COUNT: Schema = {"type": "integer", "minimum": 1}
+TEXTS: Schema = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
+
+
+def or_null(schema: Schema) -> Schema:
+    """The same, or nothing: a key without a value is a key that was not given."""
+    return {"anyOf": [schema, NULL]}
+
+
+def _name(characters: str) -> Schema:
+    return {"type": "string", "pattern": f"^[A-Za-z_][{characters}]*$", "maxLength": NAME_CHARS_MAX}
+
+
+NAME = _name("A-Za-z0-9_.-")
+PARAM_NAME = _name("A-Za-z0-9_-")
+NAMES: Schema = {"anyOf": [NAME, {"type": "array", "items": NAME, "uniqueItems": True}]}
+
+
+def _duration(*, above_zero: bool) -> Schema:
+    """Numbers in any of the forms of :func:`~headrace.core.durations.parse_duration`: units from the largest down, each
+    at most once. A sum of parts over the maximum cannot be told by a pattern."""
+    number = r"[0-9]+(?:\.[0-9]+)?"
+    parts = "".join(rf"(?:{number}(?:e[+-]?[0-9]+)?\s*{unit}\s*)?" for unit in ("w", "d", "h", "m", "s", "ms"))
+    digit = "[1-9]" if above_zero else "[0-9]"
+    least: Schema = {"exclusiveMinimum": 0} if above_zero else {"minimum": 0}
+    return {
+        "anyOf": [
+            {"type": "number", **least, "exclusiveMaximum": DURATION_MAX},
+            {"type": "string", "pattern": rf"^(?=.*{digit})\s*(?:{number}|{parts})\s*$", "maxLength": 100},
+        ],
+        "examples": ["30s", "10m", "1h30m"],
+    }
+
+
+DURATION = _duration(above_zero=True)
+DELAY = _duration(above_zero=False)
 
 
 def _choice(*values: str) -> Schema:
@@ -55,26 +92,80 @@ def _object(**properties: Schema) -> Schema:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
+ATTEMPTS: Schema = {
+    **COUNT,
+    "maximum": ATTEMPTS_MAX,
+    "description": "how many attempts, the first one included",
+}
+_WORD = r"[A-Za-z_][A-Za-z0-9_\u0080-\uffff]*"
+FAILURE: Schema = {
+    "type": "string",
+    "pattern": rf"^(?:exit:[0-9]{{1,3}}(?:-[0-9]{{1,3}})?|http:[1-5](?:[0-9][0-9]|xx)|{_WORD}(?:\.{_WORD})*)$",
+}
+FAILURES: Schema = {"anyOf": [FAILURE, {"type": "array", "items": FAILURE}]}
 RETRIES: Schema = {
     "anyOf": [
-        {**COUNT, "description": "how many attempts, the first one included"},
+        ATTEMPTS,
         _object(
-            attempts={**COUNT, "description": "how many attempts, the first one included"},
+            attempts=ATTEMPTS,
             backoff=_choice(*Backoff),
-            initial=DURATION,
-            factor={"type": "number", "minimum": 1},
-            max_delay=DURATION,
+            initial=DELAY,
+            factor={"type": "number", "minimum": 1, "maximum": 1000},
+            max_delay=DELAY,
             jitter=_choice(*Jitter),
-            elapsed=DURATION,
-            retry_on=TEXTS,
-            give_up_on=TEXTS,
+            elapsed=or_null(DURATION),
+            retry_on=FAILURES,
+            give_up_on=FAILURES,
         ),
         NULL,
     ]
 }
 TIMEOUT: Schema = {
-    "anyOf": [DURATION, _object(attempt=DURATION, heartbeat=DURATION, queue=DURATION, task=DURATION), NULL],
+    "anyOf": [DURATION, _object(**dict.fromkeys(("attempt", "heartbeat", "queue", "task"), or_null(DURATION))), NULL],
 }
+LABELS: Schema = {
+    "type": "object",
+    "propertyNames": {**NAME, "not": {"pattern": "^" + re.escape(LABELS_RESERVED)}},
+    "maxProperties": LABELS_MAX,
+    "additionalProperties": {"type": ["string", "integer", "boolean"], "minLength": 1, "maxLength": NAME_CHARS_MAX},
+}
+
+_OF_TYPE: dict[ParamType, Schema] = {
+    "str": TEXT,
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": BOOL,
+    "list": {"type": "array"},
+    "dict": {"type": "object"},
+    "date": {"type": "string", "pattern": r"^[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}(?:-?[1-7])?)$"},
+    "datetime": {"type": "string", "pattern": "^[0-9]{4}"},
+}
+_MEASURED = ("int", "float", "str", "list")
+_WITHOUT_TYPE: Schema = {"not": {"required": ["type"]}}
+
+
+def _typed_param(name: ParamType, schema: Schema) -> Schema:
+    """What a parameter of a type may have. A default may always be null, and then a choice may be, too."""
+    value = or_null(schema)
+    return {
+        "if": {"required": ["type"], "properties": {"type": {"const": name}}},
+        "then": {"properties": {"default": value, "choices": {"items": value}}},
+    }
+
+
+def _only_for(keys: tuple[str, ...], types: tuple[str, ...], default: Schema) -> Schema:
+    """Keys that only parameters of some types may have, be the type given or that of the default."""
+    return {
+        "if": {"anyOf": [{"required": [key]} for key in keys]},
+        "then": {
+            "anyOf": [
+                {"required": ["type"], "properties": {"type": {"enum": list(types)}}},
+                {**_WITHOUT_TYPE, "required": ["default"], "properties": {"default": default}},
+            ]
+        },
+    }
+
+
 PARAM: Schema = {
     "anyOf": [
         {"enum": list(get_args(ParamType)), "description": "the type of a required parameter"},
@@ -86,12 +177,54 @@ PARAM: Schema = {
                 choices={"type": "array"},
                 min={"type": "number"},
                 max={"type": "number"},
-                pattern=TEXT,
-            )
+                pattern={**TEXT, "format": "regex"},
+            ),
+            "allOf": [
+                *(_typed_param(name, schema) for name, schema in _OF_TYPE.items()),
+                _only_for(("min", "max"), _MEASURED, {"type": ["number", "string", "array"]}),
+                _only_for(("pattern",), ("str",), TEXT),
+            ],
         },
         {"type": ["string", "number", "boolean", "array", "null"], "description": "the default"},
     ]
 }
+
+MAP: Schema = {
+    "anyOf": [
+        {"type": ["array", "object"]},
+        {"type": "string", "pattern": r"^\{\{[\s\S]*\}\}$", "description": "one expression, and nothing around it"},
+    ]
+}
+
+WHEN: Schema = {"anyOf": [BOOL, {"type": "string", "pattern": r"\S"}]}
+PREFERENCE: Schema = {
+    "anyOf": [
+        {**part, "maximum": PREFER_SECONDS_MAX} if part["type"] == "number" else part for part in DURATION["anyOf"]
+    ]
+}
+
+_GIVEN: Schema = {"not": NULL}
+
+
+def _given(key: str, schema: Schema = _GIVEN) -> Schema:
+    return {"required": [key], "properties": {key: schema}}
+
+
+RETRIES_OFF: Schema = {"type": ["object", "null"], "properties": {"attempts": {"const": 1}}}
+
+TASK_RULES: list[Schema] = [
+    {"if": _given("max_parallel"), "then": {"required": ["map"]}},
+    {
+        "if": _given("prefer_for"),
+        "then": {"anyOf": [_given("sticky", {"const": True}), _given("prefer_labels", {"minProperties": 1})]},
+    },
+    {
+        "if": _given("at_most_once", {"const": True}),
+        "then": {"properties": {"retries": {"anyOf": [{"const": 1}, RETRIES_OFF]}}},
+    },
+    {"if": {"required": ["http"]}, "then": {"properties": {"with": {"maxProperties": 0}}}},
+]
+"""What keys of a task ask of each other, in words of JSON Schema."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -105,14 +238,14 @@ class Field(msgspec.Struct, frozen=True):
 
 
 TASK_FIELDS: dict[str, Field] = {
-    "id": Field("the task's id, where tasks are a list", TEXT),
+    "id": Field("the task's id, where tasks are a list", NAME),
     "description": Field("what the task is for", TEXT, "description", to_text),
-    "needs": Field("tasks that come before it; those its templates refer to are added", TEXTS, "needs", to_texts),
+    "needs": Field("tasks that come before it; those its templates refer to are added", NAMES, "needs", to_texts),
     "trigger": Field(
         "when it runs, given how the tasks it needs have ended", _choice(*TriggerRule), "trigger", to_trigger
     ),
-    "when": Field("a condition; the task is skipped if it is false", {"type": ["string", "boolean"]}, "when", to_when),
-    "map": Field("a list: the task runs once per item, as {{ item }}", {"type": ["string", "array", "object"]}, "map"),
+    "when": Field("a condition; the task is skipped if it is false", WHEN, "when", to_when),
+    "map": Field("a list: the task runs once per item, as {{ item }}", MAP, "map"),
     "with": Field("arguments of a function, or values for a command", {"type": "object"}, "args", to_mapping),
     "max_parallel": Field("how many items run at once", COUNT, "max_parallel", to_int),
     "max_items": Field(
@@ -127,13 +260,11 @@ TASK_FIELDS: dict[str, Field] = {
         TIMEOUT,
         "timeouts",
     ),
-    "executor": Field(
-        "where the attempt runs", {**TEXT, "examples": ["inline", "thread", "process"]}, "executor", to_text
-    ),
-    "queue": Field("which nodes and workers may run it: those that serve this queue", TEXT, "queue", to_text),
+    "executor": Field("where the attempt runs", {**TEXT, "examples": list(PYTHON_EXECUTORS)}, "executor", to_text),
+    "queue": Field("which nodes and workers may run it: those that serve this queue", NAME, "queue", to_text),
     "needs_labels": Field(
         "labels that such a node or worker must have",
-        {"type": "object", "additionalProperties": TEXT},
+        LABELS,
         "needs_labels",
         to_labels,
     ),
@@ -145,17 +276,19 @@ TASK_FIELDS: dict[str, Field] = {
     ),
     "prefer_labels": Field(
         "labels that a node or worker should have rather than not",
-        {"type": "object", "additionalProperties": TEXT},
+        LABELS,
         "prefer_labels",
         to_labels,
     ),
     "prefer_for": Field(
         f"how long to wait for one that is preferred before any other gets it (default {PREFER_SECONDS_DEFAULT:g}s)",
-        DURATION,
+        PREFERENCE,
         "prefer_for",
         to_duration,
     ),
-    "priority": Field("higher goes first", {"type": "integer"}, "priority", to_int),
+    "priority": Field(
+        "higher goes first", {"type": "integer", "minimum": -PRIORITY_MAX, "maximum": PRIORITY_MAX}, "priority", to_int
+    ),
     "at_most_once": Field("never run it again, even if it was lost", BOOL, "at_most_once", to_bool),
     "allow_failure": Field("the run may succeed although this task failed", BOOL, "allow_failure", to_bool),
     "tags": Field("words to find it by", TEXTS, "tags", to_texts),
@@ -164,7 +297,9 @@ TASK_FIELDS: dict[str, Field] = {
 DEFAULT_FIELDS: dict[str, Field] = {
     "retries": Field("retries of every task that does not say otherwise (not of at_most_once tasks)", RETRIES),
     "timeout": Field("timeouts of every task that does not say otherwise", TIMEOUT),
-    "executor": Field("executor of Python tasks that do not name one", TEXT, "executor", to_text),
+    "executor": Field(
+        "executor of Python tasks that do not name one", {"enum": list(PYTHON_EXECUTORS)}, "executor", to_text
+    ),
     "max_parallel": Field("max_parallel of mapped tasks that do not set it", COUNT, "max_parallel", to_int),
 }
 
@@ -192,11 +327,14 @@ SCHEDULE: Schema = {
 }
 
 TOP_FIELDS: dict[str, Field] = {
-    "name": Field("the workflow's name (default: the file's name)", TEXT, "name", to_text),
+    "name": Field("the workflow's name (default: the file's name)", NAME, "name", to_text),
     "description": Field("what the workflow is for", TEXT, "description", to_text),
     "tags": Field("words to find it by", TEXTS, "tags", to_texts),
-    "params": Field("its parameters", {"type": "object", "additionalProperties": PARAM}),
-    "defaults": Field("what tasks have unless they say otherwise", {"type": "object"}),
+    "params": Field(
+        "its parameters",
+        or_null({"type": "object", "propertyNames": PARAM_NAME, "additionalProperties": PARAM}),
+    ),
+    "defaults": Field("what tasks have unless they say otherwise", {}),
     "max_parallel": Field("how many attempts of one run are under way at once", COUNT, "max_parallel", to_int),
     "timeout": Field("how long a run may take", DURATION, "timeout", to_duration),
     "output": Field("a template for the run's result", {}, "output"),

@@ -15,7 +15,7 @@ from headrace.authoring.convert import (
     to_timeouts,
     unknown_key,
 )
-from headrace.authoring.kinds import Kinds, config_problems, setting_names, shorthand_of, to_config
+from headrace.authoring.kinds import Kinds, check_executor, config_problems, setting_names, shorthand_of, to_config
 from headrace.authoring.loaded import SourcePath
 from headrace.authoring.yaml.fields import DEFAULT_FIELDS, SYNONYMS, TASK_FIELDS, TOP_FIELDS, Field
 from headrace.authoring.yaml.locate import Key
@@ -200,6 +200,10 @@ class Shaper:
             else:
                 self.add(self.unknown_in_task(key, raw, id), (*path, key))
         self.one_kind(kinds, id, path, is_complete=len(self.problems) == before)
+        try:
+            check_executor(values["kind"], values.get("executor"))
+        except Wrong as wrong:
+            self.add(wrong, (*path, "executor"))
         self.apply_defaults(values, raw)
         return TaskSpec(**values)
 

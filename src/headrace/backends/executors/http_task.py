@@ -7,7 +7,7 @@ import datetime
 import email.utils
 import re
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESPONSE_BYTES_MAX_DEFAULT = 10 * 1024 * 1024
 RESPONSE_BYTES_MAX_LIMIT = 256 * 1024 * 1024
 CONNECT_SECONDS = 10.0
+READ_SECONDS_MAX = 86_400
 CONNECTIONS_MAX = 200
 """Connections of one client; further requests wait for one."""
 
@@ -35,6 +36,12 @@ Scalar = str | int | float | bool
 
 _STATUS = re.compile(r"[1-5](xx|\d\d)")
 
+_Status = (
+    Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 100, "maximum": 599})]
+    | Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[1-5]([xX]{2}|[0-9]{2})$"})]
+)
+"""Bounds as editors are told them; here and below, :func:`_wrong` checks them, in words of its own."""
+
 
 class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``success``: statuses (204) or classes ("2xx") that count. ``json`` is sent as a JSON body, ``body`` as it is;
@@ -42,18 +49,22 @@ class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``status``, ``headers`` and ``body``. ``read_seconds`` bounds the wait for the next bytes. Redirects are followed
     only when asked for, since they may lead to another host."""
 
-    url: str
-    method: str = "GET"
+    url: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[hH][tT][tT][pP][sS]?://[^/]"})]
+    method: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z]{1,32}$"})] = "GET"
     headers: dict[str, Scalar] = {}
     params: dict[str, Scalar | list[Scalar] | None] = {}
     json: Any = None
     body: str | None = None
-    success: tuple[int | str, ...] = ("2xx",)
+    success: tuple[_Status, ...] = ("2xx",)
     output: Literal["auto", "json", "text", "full", "none"] = "auto"
     verify_tls: bool = True
     follow_redirects: bool = False
-    max_response_bytes: int = RESPONSE_BYTES_MAX_DEFAULT
-    read_seconds: float = 300.0
+    max_response_bytes: Annotated[
+        int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": RESPONSE_BYTES_MAX_LIMIT})
+    ] = RESPONSE_BYTES_MAX_DEFAULT
+    read_seconds: Annotated[
+        float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": READ_SECONDS_MAX})
+    ] = 300.0
 
 
 class _Clients:
@@ -163,7 +174,9 @@ class HttpTask:
             )
         wrong = _wrong(config) if config is not None else None
         if wrong is not None:
-            problems.append(Problem(wrong[1], path=("tasks", task.id, task.kind, wrong[0])))
+            problems.append(
+                Problem(f"{wrong[0]!r} of 'http': {wrong[1]}", path=("tasks", task.id, task.kind, wrong[0]))
+            )
         if problems:
             raise InvalidDefinition(problems, source=f"task {task.id!r}")
         return BoundHttp(config, self._clients, context)
@@ -183,8 +196,8 @@ def _wrong(config: HttpConfig) -> tuple[str, str] | None:
         return "body", "json and body cannot both be given"
     if not 0 < config.max_response_bytes <= RESPONSE_BYTES_MAX_LIMIT:
         return "max_response_bytes", f"expected 1 to {RESPONSE_BYTES_MAX_LIMIT:,}, got {config.max_response_bytes:,}"
-    if not 0 < config.read_seconds <= 86_400:
-        return "read_seconds", f"expected more than 0 and at most 86400, got {config.read_seconds}"
+    if not 0 < config.read_seconds <= READ_SECONDS_MAX:
+        return "read_seconds", f"expected more than 0 and at most {READ_SECONDS_MAX}, got {config.read_seconds}"
     for status in config.success:
         if not _STATUS.fullmatch(str(status).lower()):
             return "success", f'expected statuses such as 204 or "2xx", got {status!r}'

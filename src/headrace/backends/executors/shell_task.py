@@ -13,7 +13,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -40,7 +40,10 @@ class ShellConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     removes one. ``success_codes`` and ``skip_codes`` say which exit codes mean success and "skipped". ``output``: how
     the result is read, see :func:`~headrace.backends.executors.shell_output.read_result`."""
 
-    command: str | list[Scalar]
+    command: (
+        Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"\S"})]
+        | Annotated[list[Scalar], msgspec.Meta(extra_json_schema={"minItems": 1})]
+    )
     shell: str = "/bin/sh"
     env: dict[str, Scalar | None] = {}
     cwd: str | None = None
