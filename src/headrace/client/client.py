@@ -44,6 +44,7 @@ from headrace.engine.adopter import read_run
 from headrace.engine.forker import ForkPoint, fork
 from headrace.engine.minting import new_run_id
 from headrace.engine.node import Node
+from headrace.engine.peers import refused_by
 from headrace.engine.replayer import Replayed
 from headrace.engine.wisher import Word
 
@@ -309,6 +310,12 @@ class Client:
         )
         standings = await store.offered(row.owner) if row.owner is not None else []
         return reasons(row, run, await store.nodes(), standings, await store.now())
+
+    async def refused_by(self, run_id: str) -> dict[str, str]:
+        """The nodes that are up and cannot take a run over (its code is gone, say), with the reason each gives; empty
+        for a run that a node has. Raises :class:`NotFound`."""
+        row = await self.row(run_id)
+        return {} if row.live else refused_by(await self._node.store.nodes(), row.run_id)
 
     async def value(self, value: Any) -> Any:
         """Replace references to large values, wherever they are, by what they stand for."""

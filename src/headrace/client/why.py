@@ -20,6 +20,7 @@ from headrace.core.spec import TaskSpec
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.durable.run import CodeRun
 from headrace.engine.parker import NEVER
+from headrace.engine.peers import refused_by
 from headrace.engine.preferences import prefer_seconds
 
 REASONS_MAX = 100
@@ -84,7 +85,8 @@ def _of_state(run: AnyRun) -> list[Reason]:
 
 
 def _of_owner(row: RunRow, nodes: Sequence[NodeRow], now: float) -> list[Reason]:
-    takers = [node.node for node in nodes if node.live and node.info.get("adopt")]
+    refused = refused_by(nodes, row.run_id)
+    takers = [node.node for node in nodes if node.live and node.info.get("adopt") and node.node not in refused]
     if row.owner is not None and row.live:
         return []
     if row.owner is None and row.wake_at is not None and row.wake_at > now:
@@ -100,8 +102,20 @@ def _of_owner(row: RunRow, nodes: Sequence[NodeRow], now: float) -> list[Reason]
     lost = f"its node {row.owner} is lost" if row.owner is not None else "no node has it"
     if takers:
         return [Reason(subject="run", why=f"{lost}; {', '.join(takers[:3])} will take it over")]
+    if refused:
+        return [_of_refusal(row, node, reason) for node, reason in refused.items()]
     why = f"{lost}, and no node is up that takes runs over"
     return [Reason(subject="run", why=why, stuck=True, hint=f"headrace up, or headrace runs resume {row.run_id}")]
+
+
+def _of_refusal(row: RunRow, node: str, reason: str) -> Reason:
+    return Reason(
+        subject="run",
+        why=f"node {node} cannot take it over: {reason}",
+        stuck=True,
+        hint=f"mend that and start the node again, or where the code is: headrace runs resume {row.run_id}; "
+        f"to end the run without its code: headrace runs terminate {row.run_id}",
+    )
 
 
 def _of_task(run: AnyRun, unit: TaskUnit, offered: dict[str, Standing], nodes: Sequence[NodeRow]) -> list[Reason]:
