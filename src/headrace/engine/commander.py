@@ -279,13 +279,14 @@ class Commander:
     async def _apply_to_claimed(
         self, row: RunRow, epoch: Epoch, given: inp.Input, kind: str, payload: dict[str, Any]
     ) -> bool:
-        """False if the run has ended before the command's turn came."""
+        """False if the run has left this node again before the command's turn came."""
         node = self._node
         run_id = row.run_id
-        is_signal = False
+        is_signal = waits = False
         try:
             if isinstance(await node.library.fetch(row.version), CodePlan):
                 is_signal = isinstance(given, inp.Signal)
+                waits = is_signal and bool(await node.store.inbox([run_id], node.id, limit=1))
                 # Before the run is in memory, where other commands would find it before it was taken up.
                 given = await payloads.restore_input(given, node.artifacts)
             if isinstance(given, inp.Terminate):
@@ -306,7 +307,7 @@ class Commander:
             await node.ownership.give_back([run_id], epoch)
             raise
         node.adopter.take_up(live)
-        if is_signal and await self._apply_earlier(live):
+        if waits and await self._apply_earlier(live):
             return False
         durable = asyncio.get_running_loop().create_future()
         try:
@@ -334,8 +335,8 @@ class Commander:
         node.waker.ring(bell)
 
     async def _apply_earlier(self, live: LiveRun) -> bool:
-        """Apply signals that wait for a run that was taken up for another one, which must not overtake them. Returns
-        whether the run has ended by that."""
+        """Apply messages that wait for a run that was taken up for a signal, which must not overtake them. Returns
+        whether the run has left this node by that: it has ended, or is parked."""
         await self.apply_inbox([live.run_id])
         if live.run.done and not live.closed:
             await live.until_closed()
