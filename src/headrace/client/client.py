@@ -368,7 +368,8 @@ class Client:
         """Do part of a code workflow's run again: a new run with its history up to event ``to_event``, or up to where
         ``to_task`` began, carried on by the code as it is now. The old run is terminated if it has not ended; its key,
         its parent and whoever waits for its result go over to the new one. With ``reapply_signals`` the signals that
-        came later are applied again. Durable on return, in one transaction.
+        came later, and the updates that were accepted, are applied again, in their order; an update that the code
+        refuses now is left out. Durable on return, in one transaction.
 
         Raises :class:`InvalidCommand`, and :class:`Diverged` if the code does not fit: nothing has happened then."""
         point = ForkPoint(event=to_event, task=to_task)
