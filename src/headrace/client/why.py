@@ -7,7 +7,7 @@ runs of nodes that are dead. *Stuck* means that nothing will happen until somebo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -208,6 +208,24 @@ def _of_code(run: CodeRun, *, idle: bool) -> list[Reason]:
     for name, child in run.children.items():
         if child.state is None:
             found.append(Reason(subject="run", why=f"it waits for its child {name}, run {child.run_id}"))
+    found += _of_sagas(run)
     if idle and not found and all(unit.done for unit in run.tasks) and run.state is RunState.RUNNING:
         found.append(Reason(subject="run", why="it waits for a signal, an update or its cancellation"))
+    return found
+
+
+def _of_sagas(run: CodeRun) -> list[Reason]:
+    """Steps whose undo failed and that wait for a person, by the sagas' ledgers in the memo."""
+    found: list[Reason] = []
+    for name, book in run.memo.items():
+        if name.partition(":")[0] != "saga" or not isinstance(book, dict):
+            continue
+        for entry in cast("dict[str, Any]", book).get("steps", ()):
+            if entry.get("state") != "awaits_person":
+                continue
+            signal = f"{name}:{entry['step']}"
+            why = f"undoing it failed: {entry.get('error', 'no reason was recorded')}; it waits for signal {signal}"
+            send = f"headrace runs signal {run.run_id} {signal}"
+            hint = f"{send} retry (or done, once it is settled)"
+            found.append(Reason(subject=entry["step"], why=why, stuck=True, hint=hint))
     return found
