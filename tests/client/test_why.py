@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Headrace, dag, task, wait_for_signal, workflow
+from headrace import Headrace, dag, saga, task, wait_for_signal, workflow
 from headrace.client.why import Reason
 
 
@@ -173,6 +173,42 @@ def test_code_says_what_it_waits_for(tmp_path: Path, code: Any, why: str) -> Non
             run = await hr.start(code)
             [reason] = await until(lambda: hr.why(run.id))
             assert (reason.subject, reason.why, reason.stuck) == ("run", why, False)
+
+    play(test)
+
+
+@task
+async def book() -> str:
+    return "seat 1"
+
+
+@task
+async def unbook() -> None:
+    raise RuntimeError("the office is closed")
+
+
+@workflow
+async def trip() -> None:
+    async with saga("trip", undo_retries=1, on_undo_failure="wait") as s:
+        await s.step(book(), undo=unbook)
+        raise ValueError("no money")
+
+
+def test_a_saga_that_waits_for_a_person_names_the_signal(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Headrace(f"sqlite:///{tmp_path}/x.db") as hr:
+            run = await hr.start(trip)
+            [reason] = await until(lambda: stuck(hr, run.id))
+            assert reason == Reason(
+                subject="book",
+                why="undoing it failed: task unbook failed: RuntimeError: the office is closed; "
+                "it waits for signal saga:trip:book",
+                stuck=True,
+                hint=f"headrace runs signal {run.id} saga:trip:book retry (or done, once it is settled)",
+            )
+            await hr.signal(run.id, "saga:trip:book", "done")
+            await run.wait()
+            assert await hr.why(run.id) == []
 
     play(test)
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy
 import pydantic
 import pytest
@@ -250,3 +251,22 @@ def test_nothing_is_imported_that_the_program_has_not() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+class Part(pydantic.BaseModel):
+    amount: int = pydantic.Field(serialization_alias="amountOut", validation_alias="amountIn")
+
+
+class Whole(pydantic.BaseModel):
+    parts: list[Part]
+    label: str = pydantic.Field(serialization_alias="name")
+    kind: str = pydantic.Field(alias="Kind")
+
+
+def test_a_model_that_is_written_by_other_names_than_it_is_read_by_comes_back() -> None:
+    one = Part.model_validate({"amountIn": 3})
+    whole = Whole(parts=[one], label="x", Kind="y")
+    for value, given in ((one, {"amountIn": 3}), (whole, {"parts": [{"amountIn": 3}], "label": "x", "Kind": "y"})):
+        stored = msgspec.json.decode(msgspec.json.encode(value, enc_hook=converters.to_plain))
+        assert converters.from_plain(type(value), stored) == value
+        assert converters.from_plain(type(value), given) == value, "what comes from outside is read as ever"

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -310,6 +311,44 @@ def test_what_is_no_task_has_no_stand_in(stranger: Any) -> None:
                 call()
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        (f"{__name__}:stubbornn", "did you mean 'stubborn'"),
+        ("stubbornn", f"did you mean '{__name__}:stubborn'"),
+        (f"{__name__}:", "write 'module:function'"),
+    ],
+)
+def test_a_name_that_no_task_has_is_refused(name: str, meant: str) -> None:
+    async def test() -> None:
+        async with Environment() as env:
+            for use in (lambda: env.stub(name, len), lambda: env.fail(name), lambda: env.hang(name)):
+                with pytest.raises(ValueError, match=meant):
+                    use()
+            with pytest.raises(ValueError, match=meant):
+                env.calls(name)
+            env.stub(f"{__name__}:stubborn", len)
+
+    asyncio.run(test())
+
+
+def test_a_name_that_only_runs_can_tell_is_judged_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text("def load() -> int:\n    return 1\n")
+    (tmp_path / "w.yaml").write_text("name: w\ntasks: {a: {python: 'steps.py:load'}}\n")
+
+    async def test(name: str) -> object:
+        async with Environment() as env:
+            env.stub(name, lambda: 2)
+            run = await env.start_graph(str(tmp_path / "w.yaml"))
+            await run.result()
+            return len(env.calls("steps.py:load"))
+
+    assert asyncio.run(test("steps.py:load")) == 1
+    assert asyncio.run(test("other.py:quite_different")) == 1
+    with pytest.raises(AssertionError, match=r"no task 'steps.py:laod' was called: did you mean 'steps.py:load'"):
+        asyncio.run(test("steps.py:laod"))
 
 
 def test_graphs_have_stand_ins_too() -> None:

@@ -446,3 +446,79 @@ def test_timers_asked_for_in_a_pause_are_set_afterwards() -> None:
     rig.fire(2)
     rig.fire(1)
     assert rig.run.output == "done"
+
+
+class Basket:
+    """State of a user's own, whose methods answer."""
+
+    def __init__(self) -> None:
+        self.looks: list[int] = []
+
+    def look(self) -> int:
+        self.looks.append(1)
+        return len(self.looks)
+
+
+@workflow
+async def looked_at() -> list[int]:
+    found = [3, 1, 2]
+    looks = 0
+    lines: deque[str] = deque(maxlen=2)
+    basket = Basket()
+
+    def note() -> None:
+        lines.append("looked")
+
+    @query
+    def smallest() -> int:
+        found.sort()
+        return found[0]
+
+    @query
+    def count() -> int:
+        nonlocal looks
+        looks += 1
+        return looks
+
+    @query
+    def notes() -> int:
+        note()
+        return len(lines)
+
+    @query
+    def fails() -> None:
+        found.clear()
+        raise ValueError("too late")
+
+    @query
+    def least() -> int:
+        return min(sorted(found))
+
+    query(basket.look)
+    await wait_for_signal("go")
+    return [*found, looks, len(lines), len(basket.looks)]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("smallest", "changed found: a query may only look"),
+        ("count", "changed looks"),
+        ("notes", "changed lines"),
+        ("look", "changed self.looks"),
+        ("fails", "failed: ValueError: too late"),
+    ],
+)
+def test_a_query_that_changes_a_variable_is_refused_and_changes_nothing(name: str, what: str) -> None:
+    async def test() -> None:
+        async with Environment(always_replay=True) as env:
+            run = await env.start(looked_at)
+            await env.settle()
+            for _ in range(2):
+                with pytest.raises(InvalidCommand, match=what):
+                    await run.query(name)
+            assert await run.query("least") == 1
+            await run.signal("go")
+            assert await run.result() == [3, 1, 2, 0, 0, 0]
+
+    asyncio.run(test())

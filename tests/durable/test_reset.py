@@ -18,6 +18,7 @@ from headrace import (
     set_attributes,
     start_child,
     task,
+    update,
     wait_for_signal,
     workflow,
 )
@@ -144,6 +145,78 @@ def test_signals_may_be_left_out():
         assert done["reserve"] == 3
 
     play(test)
+
+
+@workflow
+async def basket() -> list[str]:
+    held: list[str] = []
+    is_open = True
+
+    @update
+    async def add(item: str) -> int:
+        held.append(item)
+        return len(held)
+
+    @add.validator
+    def _(item: str) -> None:
+        if not is_open or (item == "second" and not held):
+            raise ValueError("not now")
+
+    held.append(await wait_for_signal("item"))
+    is_open = False
+    return held
+
+
+def test_updates_are_applied_again_in_order_with_signals(caplog: pytest.LogCaptureFixture):
+    async def test(hr: Headrace) -> None:
+        run = await hr.start(basket)
+        assert await hr.update(run.id, "add", "first", update_id="u1") == 1
+        cut = await number_of(hr, run.id, ev.UpdateCompleted)
+        assert await hr.update(run.id, "add", "second", update_id="u2") == 2
+        await hr.signal(run.id, "item", "last")
+        assert await run.result() == ["first", "second", "last"]
+        again = await hr.reset(run.id, to_event=1)
+        assert await again.result() == ["first", "second", "last"]
+        assert await hr.update(again.id, "add", "x", update_id="u1") == 1, "it has its id, and its answer"
+        later = await hr.reset(run.id, to_event=cut)
+        assert await later.result() == ["first", "second", "last"]
+        without = await hr.fork(run.id, to_event=1)
+        await hr.signal(without.id, "item", "only")
+        assert await without.result() == ["only"]
+
+    play(test)
+    assert not [record for record in caplog.records if "not applied again" in record.message]
+
+
+@workflow
+async def late_basket() -> list[str]:
+    held: list[str] = []
+    await reserve(1)
+    await wait_for_signal("begin")
+
+    @update
+    async def add(item: str) -> None:
+        held.append(item)
+
+    await wait_for_signal("end")
+    return held
+
+
+def test_an_update_that_is_refused_there_is_left_out(caplog: pytest.LogCaptureFixture):
+    async def test(hr: Headrace) -> None:
+        run = await hr.start(late_basket)
+        while "TaskSucceeded" not in await kinds(hr, run.id):
+            await asyncio.sleep(0)
+        await hr.signal(run.id, "begin")
+        await hr.update(run.id, "add", "one")
+        await hr.signal(run.id, "end")
+        assert await run.result() == ["one"]
+        again = await hr.reset(run.id, to_event=1)
+        assert await again.result() == []
+
+    play(test)
+    [record] = [record for record in caplog.records if "not applied again" in record.message]
+    assert "has no update 'add'" in record.error
 
 
 def test_a_fork_leaves_the_old_run_alone():

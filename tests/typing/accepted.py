@@ -243,7 +243,7 @@ async def tested() -> None:
         env.stub(charge, stub_charge)
         env.stub(charge, lambda order: Receipt(order.item))
         env.stub(pack, lambda order: [order.item])  # a plain function's task
-        env.stub("charge", print)
+        env.stub("shop:charge", print)
         env.fail(pack, times=2, error=ConnectionError)
         other: EnvironmentRun = await env.get(run.id)
         print(other)

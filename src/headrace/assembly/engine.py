@@ -288,6 +288,7 @@ class Headrace(Client):
     def _forget_bindings(self) -> None:
         self._node.library.forget_bindings()
         self._guests.forget_bindings()
+        self._node.adopter.reconsider()
 
     async def __aenter__(self) -> Self:
         """Open the store and start the engine. Raises :class:`StoreError` with what is wrong and what to do."""

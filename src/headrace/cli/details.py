@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,9 +25,16 @@ VALUE_CHARS_MAX = 200
 
 
 def details(
-    view: RunView, row: RunRow, session: Session, *, order: Sequence[str] = (), items_max: int = 0
+    view: RunView,
+    row: RunRow,
+    session: Session,
+    *,
+    order: Sequence[str] = (),
+    items_max: int = 0,
+    refused_by: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """The lines. ``order``: tasks to show first, in this order. ``items_max``: items shown of each mapped task."""
+    """The lines. ``order``: tasks to show first, in this order. ``items_max``: items shown of each mapped task.
+    ``refused_by``: nodes that cannot take the run over, with the reasons."""
     paint = Paint(enabled=session.colors(sys.stdout))
     state = shown_state(row)
     took = span((view.ended_at or time.time()) - view.created_at)
@@ -60,6 +67,7 @@ def details(
         lines.append(f"  goes on    as {view.next_run}")
     if view.reason:
         lines.append(f"  reason     {view.reason}")
+    lines += [f"  refused    by node {node}: {_short(reason)}" for node, reason in (refused_by or {}).items()]
     lines.append("")
     width = min(max((len(task_id) for task_id in view.tasks), default=0), 44)
     ordered = dict.fromkeys((*(task_id for task_id in order if task_id in view.tasks), *view.tasks))

@@ -253,7 +253,9 @@ def reset(
     run_id: options.RunId,
     to_event: ToEvent = None,
     to_task: ToTask = None,
-    reapply_signals: Annotated[bool, typer.Option(help="Apply the signals that came after that point again.")] = True,
+    reapply_signals: Annotated[
+        bool, typer.Option(help="Apply the signals and updates that came after that point again.")
+    ] = True,
     reason: Reason = "",
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,
@@ -291,7 +293,9 @@ def fork(
     run_id: options.RunId,
     to_event: ToEvent = None,
     to_task: ToTask = None,
-    reapply_signals: Annotated[bool, typer.Option(help="Apply the signals that came after that point too.")] = False,
+    reapply_signals: Annotated[
+        bool, typer.Option(help="Apply the signals and updates that came after that point too.")
+    ] = False,
     reason: Reason = "",
     no_wait: options.NoWait = False,
     output: options.Output = Format.TEXT,

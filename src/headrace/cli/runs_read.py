@@ -134,23 +134,25 @@ def show(
     from headrace.cli.summary import loaded
     from headrace.client.documents import is_interrupted, run_document
 
-    async def read() -> tuple[RunRow, RunView, list[str]]:
+    async def read() -> tuple[RunRow, RunView, dict[str, str], list[str]]:
         async with reader(session) as headrace:
             full = await full_id(headrace, run_id)
             row = await headrace.row(full)
             view = await headrace.show(full, items=items)
+            refused = await headrace.refused_by(full)
             if output is not Format.TEXT:
-                return row, await loaded(headrace, view), []
+                return row, await loaded(headrace, view), refused, []
             # A stored definition has lost the order it was written in; the tree tells more than the alphabet.
-            return row, view, [task_id for _, task_id in branches_of(await headrace.definition_of(full))]
+            return row, view, refused, [task_id for _, task_id in branches_of(await headrace.definition_of(full))]
 
-    row, view, order = run(read())
+    row, view, refused, order = run(read())
     if output is Format.TEXT:
         from headrace.cli.details import details
 
-        write("\n".join(details(view, row, session, order=order, items_max=ITEMS_SHOWN_MAX if items else 0)))
+        items_max = ITEMS_SHOWN_MAX if items else 0
+        write("\n".join(details(view, row, session, order=order, items_max=items_max, refused_by=refused)))
     else:
-        write_document(run_document(view, interrupted=is_interrupted(row)), output)
+        write_document(run_document(view, interrupted=is_interrupted(row), refused_by=refused), output)
     return ExitCode.SUCCEEDED
 
 

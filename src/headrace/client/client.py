@@ -48,6 +48,7 @@ from headrace.engine.adopter import read_run
 from headrace.engine.forker import ForkPoint, fork
 from headrace.engine.minting import new_run_id
 from headrace.engine.node import Node
+from headrace.engine.peers import refused_by
 from headrace.engine.replayer import Replayed
 from headrace.engine.wisher import Word
 
@@ -322,6 +323,12 @@ class Client:
         standings = await store.offered(row.owner) if row.owner is not None else []
         return reasons(row, run, await store.nodes(), standings, await store.now())
 
+    async def refused_by(self, run_id: str) -> dict[str, str]:
+        """The nodes that are up and cannot take a run over (its code is gone, say), with the reason each gives; empty
+        for a run that a node has. Raises :class:`NotFound`."""
+        row = await self.row(run_id)
+        return {} if row.live else refused_by(await self._node.store.nodes(), row.run_id)
+
     async def value(self, value: Any) -> Any:
         """Replace references to large values, wherever they are, by what they stand for."""
         if not has_reference(value):
@@ -382,7 +389,8 @@ class Client:
         """Do part of a code workflow's run again: a new run with its history up to event ``to_event``, or up to where
         ``to_task`` began, carried on by the code as it is now. The old run is terminated if it has not ended; its key,
         its parent and whoever waits for its result go over to the new one. With ``reapply_signals`` the signals that
-        came later are applied again. Durable on return, in one transaction.
+        came later, and the updates that were accepted, are applied again, in their order; an update that the code
+        refuses now is left out. Durable on return, in one transaction.
 
         Raises :class:`InvalidCommand`, and :class:`Diverged` if the code does not fit: nothing has happened then."""
         point = ForkPoint(event=to_event, task=to_task)

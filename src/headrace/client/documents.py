@@ -69,8 +69,11 @@ def shown_state(row: RunRow) -> str:
     return INTERRUPTED if is_interrupted(row) else row.state
 
 
-def run_document(view: RunView, *, interrupted: bool = False) -> dict[str, Any]:
-    """One run with its tasks, in the order of the definition."""
+def run_document(
+    view: RunView, *, interrupted: bool = False, refused_by: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """One run with its tasks, in the order of the definition. ``refused_by``: nodes that cannot take it over, with the
+    reasons; left out if there are none."""
     return {
         "id": view.id,
         "workflow": view.workflow,
@@ -92,6 +95,7 @@ def run_document(view: RunView, *, interrupted: bool = False) -> dict[str, Any]:
         "error": _failure(view.error),
         "failed_task": view.failed_task,
         "reason": view.reason,
+        **({"refused_by": dict(refused_by)} if refused_by else {}),
         "tasks": {task_id: _task(task) for task_id, task in view.tasks.items()},
     }
 

@@ -7,7 +7,7 @@ runs of nodes that are dead. *Stuck* means that nothing will happen until somebo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ from headrace.core.spec import TaskSpec
 from headrace.core.states import FINAL_RUN_STATES, RunState, TaskState
 from headrace.durable.run import CodeRun
 from headrace.engine.parker import NEVER
+from headrace.engine.peers import refused_by
 from headrace.engine.preferences import prefer_seconds
 
 REASONS_MAX = 100
@@ -84,7 +85,8 @@ def _of_state(run: AnyRun) -> list[Reason]:
 
 
 def _of_owner(row: RunRow, nodes: Sequence[NodeRow], now: float) -> list[Reason]:
-    takers = [node.node for node in nodes if node.live and node.info.get("adopt")]
+    refused = refused_by(nodes, row.run_id)
+    takers = [node.node for node in nodes if node.live and node.info.get("adopt") and node.node not in refused]
     if row.owner is not None and row.live:
         return []
     if row.owner is None and row.wake_at is not None and row.wake_at > now:
@@ -100,8 +102,20 @@ def _of_owner(row: RunRow, nodes: Sequence[NodeRow], now: float) -> list[Reason]
     lost = f"its node {row.owner} is lost" if row.owner is not None else "no node has it"
     if takers:
         return [Reason(subject="run", why=f"{lost}; {', '.join(takers[:3])} will take it over")]
+    if refused:
+        return [_of_refusal(row, node, reason) for node, reason in refused.items()]
     why = f"{lost}, and no node is up that takes runs over"
     return [Reason(subject="run", why=why, stuck=True, hint=f"headrace up, or headrace runs resume {row.run_id}")]
+
+
+def _of_refusal(row: RunRow, node: str, reason: str) -> Reason:
+    return Reason(
+        subject="run",
+        why=f"node {node} cannot take it over: {reason}",
+        stuck=True,
+        hint=f"mend that and start the node again, or where the code is: headrace runs resume {row.run_id}; "
+        f"to end the run without its code: headrace runs terminate {row.run_id}",
+    )
 
 
 def _of_task(run: AnyRun, unit: TaskUnit, offered: dict[str, Standing], nodes: Sequence[NodeRow]) -> list[Reason]:
@@ -194,6 +208,24 @@ def _of_code(run: CodeRun, *, idle: bool) -> list[Reason]:
     for name, child in run.children.items():
         if child.state is None:
             found.append(Reason(subject="run", why=f"it waits for its child {name}, run {child.run_id}"))
+    found += _of_sagas(run)
     if idle and not found and all(unit.done for unit in run.tasks) and run.state is RunState.RUNNING:
         found.append(Reason(subject="run", why="it waits for a signal, an update or its cancellation"))
+    return found
+
+
+def _of_sagas(run: CodeRun) -> list[Reason]:
+    """Steps whose undo failed and that wait for a person, by the sagas' ledgers in the memo."""
+    found: list[Reason] = []
+    for name, book in run.memo.items():
+        if name.partition(":")[0] != "saga" or not isinstance(book, dict):
+            continue
+        for entry in cast("dict[str, Any]", book).get("steps", ()):
+            if entry.get("state") != "awaits_person":
+                continue
+            signal = f"{name}:{entry['step']}"
+            why = f"undoing it failed: {entry.get('error', 'no reason was recorded')}; it waits for signal {signal}"
+            send = f"headrace runs signal {run.run_id} {signal}"
+            hint = f"{send} retry (or done, once it is settled)"
+            found.append(Reason(subject=entry["step"], why=why, stuck=True, hint=hint))
     return found

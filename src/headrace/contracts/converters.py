@@ -8,10 +8,11 @@ with ``Headrace(converters=[...])``; they count for the whole process, and for t
 from __future__ import annotations
 
 import base64
+import functools
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from typing import Any, Protocol, get_origin
+from typing import Any, Protocol, get_args, get_origin
 
 import msgspec
 
@@ -71,7 +72,8 @@ class _Pydantic:
         return hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump")
 
     def to_plain(self, value: Any) -> Any:
-        plain = value.model_dump(mode="json", by_alias=True, round_trip=True)
+        by_alias = not _has_other_names(type(value))
+        plain = value.model_dump(mode="json", by_alias=by_alias, round_trip=True)
         if _has_hidden(plain):
             raise TypeError(
                 f"a secret of {type(value).__name__} would be stored as asterisks: give the secret's name, and look it "
@@ -80,7 +82,45 @@ class _Pydantic:
         return plain
 
     def from_plain(self, kind: Any, value: Any) -> Any:
-        return kind.model_validate(value)
+        if not _has_other_names(kind):
+            return kind.model_validate(value)
+        try:
+            return kind.model_validate(value, by_alias=True, by_name=True)
+        except TypeError as error:  # before Pydantic 2.11
+            raise TypeError(
+                f"a field of {kind.__name__} is written by another alias than it is read by, which needs Pydantic 2.11: "
+                "give it one alias, or none"
+            ) from error
+
+
+@functools.cache
+def _has_other_names(kind: Any) -> bool:
+    """Whether a model, or one in it, has a field that is written by a name by which it cannot be read. Such models are
+    stored by the names of their fields."""
+    return any(_reads_not_what_it_writes(model) for model in _models_in(kind, set()))
+
+
+def _reads_not_what_it_writes(model: Any) -> bool:
+    for name, field in model.model_fields.items():
+        written = field.serialization_alias or name
+        read = field.validation_alias
+        choices = getattr(read, "choices", [read])
+        if written != name if read is None else written not in choices:
+            return True
+    return False
+
+
+def _models_in(hint: Any, seen: set[Any]) -> Iterator[Any]:
+    """The models that a type consists of."""
+    if isinstance(hint, type) and hasattr(hint, "model_fields"):
+        if hint in seen:
+            return
+        seen.add(hint)
+        yield hint
+        for field in hint.model_fields.values():  # type: ignore[attr-defined]
+            yield from _models_in(field.annotation, seen)
+    for part in get_args(hint):
+        yield from _models_in(part, seen)
 
 
 class _Numpy:

@@ -20,6 +20,7 @@ from headrace.durable.guard import TooLong, guard_of_thread
 from headrace.durable.interrupts import ends_the_run
 from headrace.durable.run import CodeRun, code_place_of_thread
 from headrace.durable.running import plain, too_long
+from headrace.durable.unchanged import changed, seen
 
 
 @contextlib.contextmanager
@@ -48,13 +49,15 @@ def looking(run: CodeRun) -> Generator[None]:
 
 
 def ask(run: CodeRun, name: str, payload: Any, headers: dict[str, str] | None = None) -> Any:
-    """Answer a query from what the code holds now. The run is not changed: whatever the handler asks for is refused."""
+    """Answer a query from what the code holds now. The run is not changed: whatever the handler asks for is refused, and
+    so is a handler that has changed a variable of the code; ``run.spoiled`` says then that the run has to be rebuilt."""
     if run.diverged is not None:
         raise InvalidCommand(f"run {run.run_id} cannot answer: its code does not fit its history: {run.diverged}")
     handler = run.handlers.get(("query", name))
     if handler is None:
         known = ", ".join(sorted(known for kind, known in run.handlers if kind == "query")) or "none"
         raise NotFound(f"the workflow has no query {name!r}; it has: {known}")
+    before = seen(handler.function)
     try:
         with looking(run):
             answer = handler.answer
@@ -62,13 +65,22 @@ def ask(run: CodeRun, name: str, payload: Any, headers: dict[str, str] | None = 
                 from headrace.durable import intercepted  # noqa: PLC0415 - most programs have none
 
                 answer = intercepted.query(run, handler, headers or {})
-            return plain(run.context.run(answer, payload), f"query {name!r} returned a value that")
+            found = plain(run.context.run(answer, payload), f"query {name!r} returned a value that")
     except HeadraceError:
         raise
     except BaseException as error:
         if not ends_the_run(error):
             raise
         raise InvalidCommand(f"query {name!r} failed: {type(error).__name__}: {error}") from error
+    finally:
+        names = changed(handler.function, before)
+        run.spoiled = run.spoiled or bool(names)
+    if names:
+        raise InvalidCommand(
+            f"query {name!r} changed {', '.join(names)}: a query may only look, as no replay repeats it",
+            hint="change state in an @update or a @signal; in the query, work on a copy",
+        )
+    return found
 
 
 def close(run: CodeRun) -> None:

@@ -345,12 +345,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         pass
 
     def _refuse(self, what: str) -> NoReturn:
-        raise self.refused(
-            NotDeterministic(
-                f"workflow code must not {what} (at {self.place()}): a replay could not repeat it",
-                hint="move it into a @task function and await that",
-            )
+        why, remedy = _REMEDIES.get(
+            what, ("a replay could not repeat it", "move it into a @task function and await that")
         )
+        raise self.refused(NotDeterministic(f"workflow code must not {what} (at {self.place()}): {why}", hint=remedy))
 
     def call_soon_threadsafe(self, *_args: object, **_options: object) -> NoReturn:  # type: ignore[override]
         self._refuse("be called from another thread")
@@ -366,6 +364,7 @@ def _refusing(what: str) -> Callable[..., NoReturn]:
     return refuse
 
 
+_RUN, _CHANGE = "run an event loop", "change how its event loop works"
 _CONNECT, _WAIT = "open network connections", "wait for files or sockets"
 _REFUSED = {
     **dict.fromkeys(("getaddrinfo", "getnameinfo"), "look up network names"),
@@ -377,9 +376,24 @@ _REFUSED = {
     **dict.fromkeys(("connect_read_pipe", "connect_write_pipe", "add_reader", "add_writer"), _WAIT),
     **dict.fromkeys(("remove_reader", "remove_writer"), _WAIT),
     **dict.fromkeys(("add_signal_handler", "remove_signal_handler"), "handle operating system signals"),
-    **dict.fromkeys(("run_forever", "run_until_complete", "stop"), "run an event loop"),
+    **dict.fromkeys(("run_forever", "run_until_complete", "stop"), _RUN),
+    **dict.fromkeys(("set_debug", "set_task_factory", "set_exception_handler"), _CHANGE),
+    **dict.fromkeys(("set_default_executor", "shutdown_default_executor"), _CHANGE),
+    "default_exception_handler": _CHANGE,
 }
-"""What asyncio's loops can do, and a replay could not repeat."""
+"""What asyncio's loops can do, and a replay could not repeat, or the loop of a workflow does not have."""
+
+_REMEDIES = {
+    _RUN: (
+        "one runs already, and it is the workflow's own",
+        "await the coroutine: `await main()` for `asyncio.run(main())`",
+    ),
+    _CHANGE: (
+        "it is the engine's, the same in every replay",
+        "leave this out; put try and except around the code whose errors matter",
+    ),
+}
+"""Why, and what to do instead, where the usual answer does not fit."""
 
 for _name, _what in _REFUSED.items():
     setattr(WorkflowLoop, _name, _refusing(_what))

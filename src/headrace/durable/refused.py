@@ -10,6 +10,7 @@ still).
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import os
 import select
@@ -35,11 +36,14 @@ _OS_FILES = (
 _OS_PROCESSES = ("system", "fork", "forkpty", "posix_spawn", "posix_spawnp", "wait", "waitpid", "wait3", "wait4")
 _LOOK_UPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
 
+_AWAIT = "the workflow has an event loop: await the coroutine, `await main()` for `asyncio.run(main())`"
+
 FUNCTIONS: tuple[tuple[Any, str, str, str], ...] = (
     (time, "sleep", "time.sleep", _SLEEP),
     (builtins, "input", "input", "wait for a signal: `await wait_for_signal(...)`"),
     (sqlite3, "connect", "sqlite3.connect", WORK),
     (select, "select", "select.select", WORK),
+    *((asyncio, name, f"asyncio.{name}", _AWAIT) for name in ("run", "new_event_loop", "set_event_loop")),
     *((os, name, f"os.{name}", WORK) for name in (*_OS_FILES, *_OS_PROCESSES) if hasattr(os, name)),
     *((socket, name, f"socket.{name}", WORK) for name in _LOOK_UPS),
 )
@@ -74,6 +78,7 @@ ERRANDS = frozenset({"logging", "importlib._bootstrap"})
 
 METHODS: tuple[tuple[type, str, str, str], ...] = (
     (socket.socket, "__init__", "a socket", WORK),
+    (asyncio.Runner, "__init__", "asyncio.Runner", _AWAIT),
     (threading.Thread, "start", "a thread", WORK),
     (threading.Thread, "join", "Thread.join, which blocks,", WORK),
     (threading.Condition, "wait", "a lock, queue or future of threads, which blocks,", _WAIT),

@@ -41,6 +41,9 @@ WATCH_SECONDS_MAX = 5.0
 so: this is for word that was lost, and for timers of parked runs whose node is gone. While the broker is out of reach no
 word comes, and a node looks as often as it polls."""
 REFUSED_MAX = 10_000
+REFUSED_TOLD_MAX = 100
+"""Refused runs that a node's entry in the store tells of, the latest."""
+REASON_CHARS_MAX = 500
 REFRESH_TRIES = 100
 
 
@@ -56,15 +59,49 @@ class Adopter:
         """Runs that were claimed and not taken over yet, with the epoch they were claimed under; released at the end of
         the round."""
         self._round = asyncio.Lock()
+        self._telling = False
 
     def wake(self) -> None:
         """Somebody gave runs up: look for them now."""
         self._rung.set()
 
     def refuse(self, run_id: RunId, error: HeadraceError) -> None:
-        """Remember not to take this run over again."""
+        """Remember not to take this run over again, and let others read why. Other nodes may well have its code, so the
+        run itself is left as it is."""
         if len(self.refused) < REFUSED_MAX:
             self.refused[run_id] = error
+            self._tell()
+
+    def accept(self, run_id: RunId) -> None:
+        """A run that was refused goes on here: its code was mended."""
+        if self.refused.pop(run_id, None) is not None:
+            self._tell()
+
+    def reconsider(self) -> None:
+        """Code has changed: try what was refused again."""
+        if self.refused:
+            self.refused.clear()
+            self._tell()
+            self.wake()
+
+    def told(self) -> dict[str, str]:
+        """What the node's entry says of refused runs: the reasons by run."""
+        latest = list(self.refused.items())[-REFUSED_TOLD_MAX:]
+        return {run_id: _reason(error)[:REASON_CHARS_MAX] for run_id, error in latest}
+
+    def _tell(self) -> None:
+        if not self._telling and not self._node.stopping:
+            self._telling = True
+            self._node.spawn(self._tell_now(), "headrace-tell-refused")
+
+    async def _tell_now(self) -> None:
+        """One write for all that were refused in a row. If it fails, the next one tells."""
+        await asyncio.sleep(0)
+        self._telling = False
+        try:
+            await self._node.membership.describe()
+        except HeadraceError as error:
+            logger.debug("nobody could be told of refused runs", extra={"error": str(error)})
 
     async def watch(self) -> None:
         """Look for unowned runs, a few times per lease and when somebody says that there are any."""
@@ -152,7 +189,9 @@ class Adopter:
         except Exception as error:
             if isinstance(error, HeadraceError) and error.retryable:
                 raise  # the store is out of reach, which says nothing about the run
-            logger.exception("a run cannot be taken over", extra={"run_id": run_id})
+            known = isinstance(error, HeadraceError)
+            what = {"run_id": run_id, "error": str(error)}
+            logger.error("a run cannot be taken over", extra=what, exc_info=None if known else error)
             self.refuse(run_id, error if isinstance(error, HeadraceError) else StoreCorrupt(repr(error)))
             return None
         self._claimed.pop(run_id, None)
@@ -199,6 +238,8 @@ class Adopter:
         live.careful = True
         live.inert = binding is None
         node.live[run_id] = live
+        if binding is not None:
+            self.accept(run_id)
         node.teller.watch(live)
         node.commander.apply_arrivals(live, arrivals)
         return live
@@ -247,6 +288,10 @@ class Adopter:
             self._node.performer.perform(live, live.run.plan.brain.pending(live.run))
         elif not live.closed:
             self._node.parker.consider(live)
+
+
+def _reason(error: HeadraceError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 BindRun = Callable[[Any, str | None], Any]

@@ -195,7 +195,7 @@ class Commander:
                 return
             if isinstance(given, inp.ChildDone) and not isinstance(await node.library.fetch(row.version), CodePlan):
                 return  # whoever takes a graph up begins its attempts, and they look what became of their runs
-            if await self._apply_to_unowned(row, given):
+            if await self._apply_to_unowned(row, given, kind, payload):
                 return
             if self._is_here(run_id, given):  # taken up meanwhile, for another command or by the adopter
                 await node.command(run_id, kind, payload)
@@ -210,7 +210,7 @@ class Commander:
             return False
         return isinstance(live.run, CodeRun) or not isinstance(given, inp.ChildDone)
 
-    async def _apply_to_unowned(self, row: RunRow, given: inp.Input) -> bool:
+    async def _apply_to_unowned(self, row: RunRow, given: inp.Input, kind: str, payload: dict[str, Any]) -> bool:
         """Take the run over and apply a command to it; False if somebody has it. One command at a time for each run: the
         others find it in memory then, instead of claiming what this node itself has just claimed."""
         node = self._node
@@ -229,8 +229,7 @@ class Commander:
                 epoch = node.epoch
                 if not await node.ownership.claim(1, [run_id]):
                     return False
-                await self._apply_to_claimed(row, epoch, given)
-                return True
+                return await self._apply_to_claimed(row, epoch, given, kind, payload)
             finally:
                 node.watchdog.found_lost(lost)
 
@@ -277,11 +276,17 @@ class Commander:
         except (InvalidCommand, NotFound) as error:
             logger.info("a message came too late", extra={"run_id": run_id, "kind": kind, "error": error.message})
 
-    async def _apply_to_claimed(self, row: RunRow, epoch: Epoch, given: inp.Input) -> None:
+    async def _apply_to_claimed(
+        self, row: RunRow, epoch: Epoch, given: inp.Input, kind: str, payload: dict[str, Any]
+    ) -> bool:
+        """False if the run has left this node again before the command's turn came."""
         node = self._node
         run_id = row.run_id
+        is_signal = waits = False
         try:
             if isinstance(await node.library.fetch(row.version), CodePlan):
+                is_signal = isinstance(given, inp.Signal)
+                waits = is_signal and bool(await node.store.inbox([run_id], node.id, limit=1))
                 # Before the run is in memory, where other commands would find it before it was taken up.
                 given = await payloads.restore_input(given, node.artifacts)
             if isinstance(given, inp.Terminate):
@@ -289,6 +294,9 @@ class Commander:
             else:
                 live = await node.adopter.load(run_id, epoch, bind=not isinstance(given, inp.Cancel | inp.Pause))
         except UserCodeError as error:
+            if is_signal:
+                await self._leave_signal(run_id, epoch, kind, payload, error)
+                return True
             await node.ownership.give_back([run_id], epoch)
             without = f"to end the run without its code: headrace runs terminate {run_id}"
             error.hint = f"{error.hint}; {without}" if error.hint else without
@@ -299,6 +307,8 @@ class Commander:
             await node.ownership.give_back([run_id], epoch)
             raise
         node.adopter.take_up(live)
+        if waits and await self._apply_earlier(live):
+            return False
         durable = asyncio.get_running_loop().create_future()
         try:
             node.decider.feed(live, given, then=lambda: None if durable.done() else durable.set_result(None))
@@ -310,6 +320,27 @@ class Commander:
             raise live.error
         if not live.closed and live.inert:
             await node.let_go(live)
+        return True
+
+    async def _leave_signal(
+        self, run_id: RunId, epoch: Epoch, kind: str, payload: dict[str, Any], error: HeadraceError
+    ) -> None:
+        """Store a signal for whoever has the run's code: to send one needs none. Durable on return."""
+        node = self._node
+        try:
+            _, bell = await node.store.post(run_id, kind, await payloads.shorten_message(payload, node.artifacts))
+        finally:
+            node.adopter.refuse(run_id, error)
+            await node.ownership.give_back([run_id], epoch)
+        node.waker.ring(bell)
+
+    async def _apply_earlier(self, live: LiveRun) -> bool:
+        """Apply messages that wait for a run that was taken up for a signal, which must not overtake them. Returns
+        whether the run has left this node by that: it has ended, or is parked."""
+        await self.apply_inbox([live.run_id])
+        if live.run.done and not live.closed:
+            await live.until_closed()
+        return live.closed
 
 
 def _keys_of(run: Any) -> Collection[str]:

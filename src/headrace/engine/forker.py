@@ -3,7 +3,7 @@ place) and *fork* (the old one goes its own way).
 
 The new run's history is a copy up to the chosen event, then ``run.forked``; everything after that is done again, by the
 code as it is now. It replays the copy before anything is stored: code that does not fit is refused. The copy, the
-signals applied again and the end of the old run are one flush.
+messages applied again and the end of the old run are one flush.
 
 What was under way at the chosen event is begun anew: calls are launched, messages are sent and children are started
 again, as new runs of their own; nobody waits for the old ones.
@@ -12,6 +12,7 @@ again, as new runs of their own; nobody waits for the old ones.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,16 +20,18 @@ import msgspec
 from headrace.core import events as ev
 from headrace.core import inputs as inp
 from headrace.core.codec import decode_event, encode_event
-from headrace.core.errors import Diverged, Fenced, InvalidCommand, NotFound
+from headrace.core.errors import Diverged, Fenced, InvalidCommand, NotFound, UpdateRejected
 from headrace.core.ids import RunId
 from headrace.core.states import FINAL_RUN_STATES, RunState
-from headrace.durable.run import CodePlan
+from headrace.durable.run import CodePlan, CodeRun
 from headrace.engine import outcomes, payloads
 from headrace.engine.live import LiveRun
 from headrace.engine.minting import new_run_id
 
 if TYPE_CHECKING:
     from headrace.engine.node import Node
+
+logger = logging.getLogger("headrace.forker")
 
 EVENTS_MAX = 100_000
 """The longest history that is copied: it is one transaction."""
@@ -196,10 +199,10 @@ async def _build(
         raise Diverged(f"the code does not fit the history of run {run_id}: {run.diverged}")
     more: list[ev.Event] = [ev.RunForked(now, reason)]
     plan.brain.fold(run, more[0])
-    signals = await _later_signals(node, stored[cut:]) if reapply_signals else []
-    for given in (inp.Resume() if run.state in _HELD else inp.ValuesLoaded(), *signals):
+    messages = await _later_messages(node, stored[cut:]) if reapply_signals else []
+    for given in (inp.Resume() if run.state in _HELD else inp.ValuesLoaded(), *messages):
         if not run.done:
-            more += plan.brain.decide(run, given, now)
+            more += _again(run, given, now)
     live = LiveRun(run, binding)
     encoded = [(live.run_id, number, encode_event(event)) for number, event in enumerate(events, 1)]
     added, _, blobs = payloads.encode(run, cut + 1, more)
@@ -222,13 +225,31 @@ def _with_new_children(events: list[ev.Event], now: float) -> list[ev.Event]:
     ]
 
 
-async def _later_signals(node: Node, stored: Stored) -> list[inp.Input]:
-    """The signals that came after the copy, in their order."""
+def _again(run: CodeRun, given: inp.Input, now: float) -> list[ev.Event]:
+    """Decide on a message once more. An update that the code refuses now is left out: whoever sent it has had its
+    answer, and the run may be where it makes no sense."""
+    try:
+        return run.plan.brain.decide(run, given, now)
+    except (InvalidCommand, UpdateRejected) as error:
+        if not isinstance(given, inp.Update) or run.spoiled:
+            run.plan.brain.close(run)
+            raise
+        what = {"run_id": run.run_id, "update": given.update, "error": error.message}
+        logger.warning("an update is not applied again", extra=what)
+        return []
+
+
+async def _later_messages(node: Node, stored: Stored) -> list[inp.Input]:
+    """The signals that came, and the updates that were accepted, after the copy, in their order."""
     found: list[inp.Input] = []
     for _, data in stored:
         event = decode_event(data)
+        given: inp.Input | None = None
         if isinstance(event, ev.SignalReceived):
             given = inp.Signal(event.name, event.payload, event.key, event.headers)
+        elif isinstance(event, ev.UpdateAccepted):
+            given = inp.Update(event.update, event.name, event.payload, event.headers)
+        if given is not None:
             found.append(await payloads.restore_input(given, node.artifacts))
     return found
 

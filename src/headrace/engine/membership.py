@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic  # by its own name: where workflow code runs, time.monotonic is replaced
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.contracts.store import BACK_SECONDS
 from headrace.core.errors import Fenced, HeadraceError
 from headrace.engine.journal import Journal
 from headrace.engine.keeper import Keeper
-from headrace.engine.peers import describe
+from headrace.engine.peers import REFUSED_INFO, describe
 from headrace.engine.wisher import WISHES_INFO
 
 if TYPE_CHECKING:
@@ -49,13 +49,7 @@ class Membership:
         """Take the lease, whoever had it under this node's name before, and begin to renew it."""
         node = self._node
         options = node.options
-        info = {
-            "version": 1,
-            "broker": node.waker.broker.url,
-            "adopt": options.adopt,
-            WISHES_INFO: True,
-            **describe(options.queues, options.labels, options.slots, pulls=node.pulls),
-        }
+        info = self._info()
         if options.database_clock:
             asked_at = node.now.uncorrected()
             database_now = await node.store.now()
@@ -72,6 +66,24 @@ class Membership:
         for launcher in node.launchers():
             launcher.lease = keeper
         keeper.start()
+
+    def _info(self) -> dict[str, Any]:
+        node = self._node
+        options = node.options
+        info: dict[str, Any] = {
+            "version": 1,
+            "broker": node.waker.broker.url,
+            "adopt": options.adopt,
+            WISHES_INFO: True,
+            **describe(options.queues, options.labels, options.slots, pulls=node.pulls),
+        }
+        if refused := node.adopter.told():
+            info[REFUSED_INFO] = refused
+        return info
+
+    async def describe(self) -> None:
+        """Let others read anew what the node says about itself. Raises :class:`Fenced`."""
+        await self._node.store.describe_node(self._node.id, self._node.epoch, self._info())
 
     def lost(self, why: str) -> None:
         """The lease is somebody else's, or may be."""

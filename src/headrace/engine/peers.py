@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from headrace.contracts.store import NodeRow
     from headrace.engine.node import Node
 
+REFUSED_INFO = "refused"
+"""Where a node's entry says which runs it cannot take over, and why: the reason by run."""
+
 FRESH_SECONDS = 1.0
 """How old the picture of the others may be when attempts are offered."""
 
@@ -38,6 +41,15 @@ def describe(
 ) -> dict[str, Any]:
     """What a node tells the others of itself, as part of its entry."""
     return {"queues": sorted(queues), "labels": dict(labels), "slots": dict(slots), "pulls": pulls}
+
+
+def refused_by(rows: Iterable[NodeRow], run_id: str) -> dict[str, str]:
+    """The nodes that are up and cannot take a run over, with the reason each gives."""
+    return {
+        row.node: row.info[REFUSED_INFO][run_id]
+        for row in rows
+        if row.live and run_id in row.info.get(REFUSED_INFO, ())
+    }
 
 
 def peer_of(row: NodeRow) -> Peer | None:

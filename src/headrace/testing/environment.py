@@ -49,7 +49,7 @@ from headrace.testing.crashes import Crashes, CrashReport, Drive
 from headrace.testing.environment_run import EnvironmentRun
 from headrace.testing.histories import assert_order, numbered
 from headrace.testing.mortal import CrashPlan, MortalStore
-from headrace.testing.stubs import Call, StubbedExecutor, Stubs, Target, target_of
+from headrace.testing.stubs import Call, StubbedExecutor, Stubs, Target
 from headrace.testing.virtual_time import VirtualTime
 from headrace.testing.witness import Witness
 
@@ -130,6 +130,8 @@ class Environment:
         await self._close()
         if error is None:
             self.check()
+            if (misspelt := self._stubs.misspelt()) is not None:
+                raise AssertionError(misspelt)
 
     async def _close(self) -> None:
         try:
@@ -388,7 +390,10 @@ class Environment:
     @overload
     def stub(self, task: Target, function: Callable[..., Any]) -> None: ...
     def stub(self, task: Any, function: Callable[..., Any]) -> None:
-        """Run ``function`` (plain or asynchronous) whenever the task is called, with the same arguments."""
+        """Run ``function`` (plain or asynchronous) whenever the task is called, with the same arguments.
+
+        Raises ``ValueError`` for a name that its module does not have. Names that only runs can tell (of functions in
+        files beside a workflow) are judged at the end: ``AssertionError`` if nothing had this name, but one like it."""
         self._stubs.stand_in(task, function)
 
     def fail(
@@ -408,8 +413,7 @@ class Environment:
 
     def calls(self, task: Target | None = None) -> list[Call]:
         """What was run, in order: every attempt whose code began, crashes included."""
-        target = None if task is None else target_of(task)
-        return [call for call in self._stubs.calls if target is None or call.target == target]
+        return list(self._stubs.calls) if task is None else self._stubs.calls_of(task)
 
     # ---- histories ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import msgspec
 
 from headrace.authoring.tasks import TaskFunction
+from headrace.backends.executors.targets import resolve
 from headrace.contracts.current import AttemptInfo, attempt_var
 from headrace.contracts.execution import Attempt, AttemptLog, Executor
+from headrace.core.errors import UserCodeError
+from headrace.core.suggest import closest
 
 Target = TaskFunction[..., Any] | str
 """A task function, or the name others import it by: ``module:qualname``."""
@@ -47,13 +51,15 @@ class Stubs:
         self._stand_ins: dict[str, Callable[..., Any]] = {}
         self._plans: dict[str, list[tuple[object, int | None]]] = {}
         self._left: dict[str, list[list[Any]]] = {}
+        self._unsure: dict[str, None] = {}
+        self._seen: set[str] = set()
         self.calls: list[Call] = []
         self.returned: Counter[tuple[str, str, int | None, int]] = Counter()
         """How often the code of an attempt has run to its end, without an error."""
 
     def stand_in(self, task: Target, function: Callable[..., Any]) -> None:
         """Run another function instead, with the same arguments."""
-        self._stand_ins[target_of(task)] = function
+        self._stand_ins[self._checked(task)] = function
 
     def fail(self, task: Target, times: int | None, error: BaseException | type[BaseException]) -> None:
         """Let the next calls raise."""
@@ -66,8 +72,30 @@ class Stubs:
     def _plan(self, task: Target, act: object, times: int | None) -> None:
         if times is not None and times < 1:
             raise ValueError(f"times is a number of calls from 1, or None for all, not {times}")
-        self._plans.setdefault(target_of(task), []).append((act, times))
-        self._left.setdefault(target_of(task), []).append([act, times])
+        target = self._checked(task)
+        self._plans.setdefault(target, []).append((act, times))
+        self._left.setdefault(target, []).append([act, times])
+
+    def calls_of(self, task: Target) -> list[Call]:
+        """What was run of one task, in order. Raises like :func:`target_of`."""
+        target = self._checked(task)
+        return [call for call in self.calls if call.target == target]
+
+    def _checked(self, task: Target) -> str:
+        target = target_of(task)
+        if isinstance(task, str) and not _exists(task):
+            self._unsure.setdefault(task)
+        return target
+
+    def misspelt(self) -> str | None:
+        """A name that could not be looked up when it was given, that nothing had, and that is like one that ran: a
+        sentence for the reader. Names in files are relative to a workflow's folder, so only runs show them."""
+        ran = sorted(self._seen)
+        for name in self._unsure:
+            near = None if name in self._seen else closest(name, ran)
+            if near is not None:
+                return f"no task {name!r} was called: did you mean {near!r}?"
+        return None
 
     def reset(self) -> None:
         """Forget what was run; begin again with every planned failure."""
@@ -86,6 +114,7 @@ class Stubs:
         call = Call(target, attempt.run_id, attempt.task, attempt.item, attempt.attempt, dict(args), self._now())
         self._begun(call)
         self.calls.append(call)
+        self._seen.add(target)
         act = self._next(target)
         if act is _HANG:
             await asyncio.get_running_loop().create_future()
@@ -124,11 +153,40 @@ async def _apply(function: Callable[..., Any], args: dict[str, Any], info: Attem
 
 
 def target_of(task: Target) -> str:
-    """The name a task is known by. Raises ``TypeError`` for what is no task."""
+    """The name a task is known by. Raises ``TypeError`` for what is no task, and ``ValueError`` for a name of nothing."""
     target: str | None = task if isinstance(task, str) else getattr(task, "target", None)
     if target is None or getattr(task, "is_code_workflow", False):
         raise TypeError(f"{task!r} is no task: stand-ins are for @task functions, of workflows and their children too")
+    if not all(target.rpartition(":")):
+        near = closest(target, _by_function())
+        meant = f"did you mean {_by_function()[near]!r}?" if near is not None else "such as 'shop.tasks:charge'"
+        raise ValueError(f"{target!r} is no name of a task: write 'module:function'; {meant}")
     return target
+
+
+def _by_function() -> dict[str, str]:
+    """Targets of the task functions in modules, by the names of the functions."""
+    found: dict[str, str] = {}
+    for module in list(sys.modules.values()):
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if type(value) is TaskFunction:
+                found[value.target.rpartition(":")[2]] = value.target
+    return found
+
+
+def _exists(target: str) -> bool:
+    """Whether a function can be found by its name; False if only a run could tell. Raises ``ValueError`` if its module
+    has no such function."""
+    module_name = target.rpartition(":")[0]
+    if module_name.endswith(".py") or "/" in module_name or "<locals>" in target:
+        return False
+    try:
+        resolve(target, None, {})
+    except UserCodeError as error:
+        if module_name in sys.modules:
+            raise ValueError(str(error)) from None
+        return False
+    return True
 
 
 class StubbedExecutor:
