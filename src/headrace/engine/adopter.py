@@ -44,6 +44,9 @@ REFUSED_MAX = 10_000
 REFUSED_TOLD_MAX = 100
 """Refused runs that a node's entry in the store tells of, the latest."""
 REASON_CHARS_MAX = 500
+TELL_SECONDS = 1.0
+"""Between two writes of that entry."""
+
 REFRESH_TRIES = 100
 
 
@@ -59,7 +62,7 @@ class Adopter:
         """Runs that were claimed and not taken over yet, with the epoch they were claimed under; released at the end of
         the round."""
         self._round = asyncio.Lock()
-        self._telling = False
+        self._untold = self._telling = False
 
     def wake(self) -> None:
         """Somebody gave runs up: look for them now."""
@@ -90,18 +93,24 @@ class Adopter:
         return {run_id: _reason(error)[:REASON_CHARS_MAX] for run_id, error in latest}
 
     def _tell(self) -> None:
+        self._untold = True
         if not self._telling and not self._node.stopping:
             self._telling = True
-            self._node.spawn(self._tell_now(), "headrace-tell-refused")
+            self._node.spawn(self._tell_others(), "headrace-tell-refused")
 
-    async def _tell_now(self) -> None:
-        """One write for all that were refused in a row. If it fails, the next one tells."""
-        await asyncio.sleep(0)
-        self._telling = False
+    async def _tell_others(self) -> None:
+        """One write for all that are refused within a while: there may be thousands. If it fails, the next one tells."""
         try:
-            await self._node.membership.describe()
-        except HeadraceError as error:
-            logger.debug("nobody could be told of refused runs", extra={"error": str(error)})
+            while self._untold:
+                await asyncio.sleep(0)
+                self._untold = False
+                try:
+                    await self._node.membership.describe()
+                except HeadraceError as error:
+                    logger.debug("nobody could be told of refused runs", extra={"error": str(error)})
+                await asyncio.sleep(TELL_SECONDS)
+        finally:
+            self._telling = False
 
     async def watch(self) -> None:
         """Look for unowned runs, a few times per lease and when somebody says that there are any."""
