@@ -37,7 +37,7 @@ def test_defaults_fill_what_is_not_given() -> None:
     ("name", "text", "value"),
     [("year", "2014", 2014), ("ratio", "1", 1.0), ("dry", "yes", True), ("dry", "0", False), ("months", "[1, 2]", [1, 2]),
      ("options", '{"a": 1}', {"a": 1}), ("size", "large", "large"), ("day", "2013-01-31", "2013-01-31"),
-     ("at", "2013-01-31T06:00:00Z", "2013-01-31T06:00:00Z"), ("what", "5", 5), ("what", "x", "x"), ("city", "Oslo", "Oslo")],
+     ("at", "2013-01-31T06:00:00Z", "2013-01-31T06:00:00Z"), ("what", "5", 5), ("what", "x", "x"), ("what", "NaN", "NaN"), ("city", "Oslo", "Oslo")],
 )  # fmt: skip
 def test_text_from_a_command_line_is_read_as_the_type(name: str, text: str, value: Any) -> None:
     resolved = resolve_params(SPECS, {"city": "Oslo", name: text}, from_strings=True)
@@ -48,7 +48,7 @@ def test_text_from_a_command_line_is_read_as_the_type(name: str, text: str, valu
     ("name", "value"),
     [("year", True), ("year", 2014.0), ("year", "2014"), ("year", 1900), ("year", 2200), ("ratio", True), ("ratio", "1"),
      ("ratio", float("nan")), ("city", "oslo"), ("city", 5), ("dry", 1), ("months", {}), ("months", [1] * 13), ("options", []),
-     ("options", {1: 2}), ("size", "medium"), ("day", "2013-02-31"), ("day", 5), ("at", "yesterday"), ("year", None)],
+     ("options", {1: 2}), ("options", {"a": [float("nan")]}), ("months", [float("inf")]), ("what", {"a": (-float("inf"),)}), ("size", "medium"), ("day", "2013-02-31"), ("day", 5), ("at", "yesterday"), ("year", None)],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidParams) as caught:
@@ -57,7 +57,17 @@ def test_a_value_that_does_not_fit_is_refused(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("months", "[1,"), ("options", "x"), ("months", "[" * 100_000), ("dry", "maybe")]
+    ("name", "text"),
+    [
+        ("months", "[1,"),
+        ("options", "x"),
+        ("months", "[" * 100_000),
+        ("dry", "maybe"),
+        ("options", '{"a": NaN}'),
+        ("months", "[1e999]"),
+        ("what", '{"a": [-Infinity]}'),
+        ("ratio", "inf"),
+    ],
 )
 def test_text_that_is_not_the_type_is_refused(name: str, text: str) -> None:
     with pytest.raises(InvalidParams, match=name):

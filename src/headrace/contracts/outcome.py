@@ -5,6 +5,7 @@ The one place that decides how a failure reads, whichever executor it came from.
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,10 @@ def encode_output(value: Any, what: str = "the task returned a value that") -> b
     Raises :class:`AttemptError` of type ``bad_result``, never retryable, naming the type and place of what does not
     fit."""
     try:
-        return _encoder.encode(value)
+        data = _encoder.encode(value)
+        if _has_number_for_key(data):
+            _check_keys(value, what)
+        return data
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         place = _find_unencodable(value)
         found = f"{place[1]} at {place[0]}" if place else type(value).__qualname__
@@ -182,6 +186,35 @@ def encode_output(value: Any, what: str = "the task returned a value that") -> b
             retryable=False,
         ) from None
 
+
+_has_number_for_key = re.compile(rb'"-?[0-9][^"\\]{0,60}":').search
+"""Whether JSON has keys that numbers and dates become: others need not be compared."""
+
+
+def _check_keys(value: Any, what: str) -> None:
+    """Refuse mappings in which two keys become one: 1 and "1"."""
+    todo: list[tuple[str, Any]] = [("$", value)]
+    while todo:
+        path, current = todo.pop()
+        if type(current) is dict:
+            if not all(type(key) is str for key in current):
+                seen: dict[bytes, Any] = {}
+                for key in current:
+                    name = _encoder.encode({key: None})
+                    if name in seen:
+                        raise AttemptError(
+                            "bad_result",
+                            f"{what} cannot be stored as JSON: the keys {seen[name]!r} and {key!r} at {path} become the "
+                            "same text; use keys of one type",
+                            retryable=False,
+                        )
+                    seen[name] = key
+            todo += [(f"{path}[{key!r}]", part) for key, part in current.items() if type(part) in _CONTAINERS]
+        elif type(current) in _CONTAINERS:
+            todo += [(f"{path}[{index}]", part) for index, part in enumerate(current) if type(part) in _CONTAINERS]
+
+
+_CONTAINERS = frozenset({dict, list, tuple})
 
 _FIND_MAX = 10_000
 """Values looked at to name the one that cannot be encoded; the search is for a message only."""

@@ -83,6 +83,8 @@ def param_value(spec: ParamSpec, value: Any, *, from_strings: bool = False) -> A
     if from_strings and isinstance(value, str):
         value = _FROM_TEXT[spec.type](value)
     typed = _TYPED[spec.type](value)
+    if isinstance(typed, (list, dict, float)):
+        _check_finite(typed)
     _check(spec, typed)
     return typed
 
@@ -133,6 +135,21 @@ def _check(spec: ParamSpec, value: Any) -> None:
             raise ValueError(f"{_shown(value)} is over the maximum of {spec.max:g}{unit}")
     if spec.pattern is not None and isinstance(value, str) and not re.fullmatch(spec.pattern, value):
         raise ValueError(f"{_shown(value)} does not match the pattern {spec.pattern!r} from end to end")
+
+
+def _check_finite(value: Any) -> None:
+    """Refuse numbers that JSON has no words for, wherever they are: they would be stored as null."""
+    todo: list[Any] = [value]
+    while todo:
+        part = todo.pop()
+        kind = type(part)
+        if kind is float:
+            if not math.isfinite(part):
+                raise ValueError(f"{part} is not a number that JSON can hold; leave it out or use null or text")
+        elif kind is dict:
+            todo += part.values()
+        elif kind is list or kind is tuple:
+            todo += part
 
 
 def _shown(value: Any) -> str:
@@ -250,9 +267,11 @@ def _json_text(text: str) -> Any:
 
 def _any_text(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    # Python's reader takes a bare NaN or Infinity, which are words in JSON.
+    return text if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _FROM_TEXT: dict[ParamType, Callable[[str], Any]] = {

@@ -115,7 +115,6 @@ class Asker:
 
     async def _post(self, run_id: RunId, given: inp.Update) -> int:
         node = self._node
-        given = msgspec.structs.replace(given, payload=await payloads.quoted(given.payload, node.artifacts))
         short = await payloads.shorten_message(msgspec.structs.asdict(given), node.artifacts)
         message, bell = await node.store.post(run_id, "update", short)
         node.waker.ring(bell)

@@ -114,11 +114,13 @@ def test_outputs_become_json_or_say_why_not():
     class Row:
         day: datetime.date
 
-    assert encode_output([Row(datetime.date(2024, 1, 2)), {1: 2}]) == b'[{"day":"2024-01-02"},{"1":2}]'
+    assert encode_output([Row(datetime.date(2024, 1, 2)), {1: 2, "2": 3}]) == b'[{"day":"2024-01-02"},{"1":2,"2":3}]'
     for value, place in (
         ({"a": {"b": [0, object()]}}, r"object at \$\.a\.b\[1\]"),
         ({("x",): 1}, r"a dict key of type tuple at \$"),
         ("\ud800", r"str at \$"),
+        ([{"a": {1: 2, "1": 3}}], r"the keys 1 and '1' at \$\[0\]\['a'\] become the same text"),
+        ({datetime.date(2024, 1, 2): 1, "2024-01-02": 2}, "become the same text"),
     ):
         with pytest.raises(AttemptError, match=place) as caught:
             encode_output(value)

@@ -43,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             headers, data = {"content-type": "text/plain; charset=latin-1"}, "caf\u00e9".encode("latin-1")
         elif path == "/bad-json":
             data = b"{nope"
+        elif path == "/marked":
+            data = b'\xef\xbb\xbf{"a": 1}'
         elif path == "/empty":
             status = 200
         elif path == "/moved":
@@ -180,6 +182,10 @@ def test_redirects_are_followed_only_when_asked_for(ask, refused):
     assert refused("/moved").code == 302
     assert ask("/moved", follow_redirects=True) == "caf\u00e9"
     assert "too many redirects" in str(refused("/round", follow_redirects=True))
+
+
+def test_json_may_begin_with_a_byte_order_mark(ask):
+    assert ask("/marked") == ask("/marked", output="json") == {"a": 1}
 
 
 def test_bounds_and_broken_answers(refused):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import datetime
 import email.utils
 import re
@@ -252,7 +253,7 @@ def _output(config: HttpConfig, response: httpx.Response, content: bytes, where:
     says_json = content_type == "application/json" or content_type.endswith("+json")
     if config.output == "json" or (config.output != "text" and says_json and content.strip()):
         try:
-            value = msgspec.json.decode(content)
+            value = msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8))  # RFC 8259, section 8.1: may be ignored
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise AttemptError(
                 "bad_output",
