@@ -148,9 +148,10 @@ def test_a_missing_key_loses_nothing_and_keeps_nothing_else_from_going_on(
             assert rows[other.id].params == {"text": "b"}
             assert (rows[run.id].state, rows[run.id].owner) == ("running", None)
             assert SECRET not in str(rows[run.id].params)
-        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-            "a run cannot be taken over"
-        ]
+        [error] = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert error.message.startswith(f"run {run.id} cannot be taken over: ")
+        assert "key 'old'" in error.message
+        assert error.exc_info is None, "nothing is broken: the reason is enough"
         async with Headrace(url, workflows=[joined], codec=Encryption({"old": OLD, "new": NEW})) as hr:
             assert await hr.store.history(run.id) == before
             for name in ("one", "two"):

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attrs
 import msgspec
 import numpy
 import pydantic
@@ -28,6 +29,8 @@ from headrace import (
     workflow,
 )
 from headrace.contracts import converters
+from headrace.contracts.execution import AttemptError
+from headrace.contracts.outcome import encode_output
 
 import converted_types as types  # isort: skip
 from attempt_tasks import play  # isort: skip
@@ -270,3 +273,27 @@ def test_a_model_that_is_written_by_other_names_than_it_is_read_by_comes_back() 
         stored = msgspec.json.decode(msgspec.json.encode(value, enc_hook=converters.to_plain))
         assert converters.from_plain(type(value), stored) == value
         assert converters.from_plain(type(value), given) == value, "what comes from outside is read as ever"
+
+
+@attrs.define
+class Private:
+    _token: str
+    seen: int = 0
+
+
+@attrs.define
+class Cached:
+    size: int
+    _cache: int = attrs.field(init=False, default=0)
+
+
+@dataclass
+class Around:
+    inner: Any
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one], lambda one: {"a": one}, Around], ids=str)
+def test_an_attribute_that_would_not_be_stored_is_refused(wrap: Any) -> None:
+    with pytest.raises(AttemptError, match=r"attribute _token of Private begins with _ .* rename it"):
+        encode_output(wrap(Private("x")))
+    assert b'"size":3' in encode_output(wrap(Cached(3)))

@@ -189,6 +189,7 @@ def test_options_that_cannot_be_meant_are_refused():
         ({"key": "x" * 600}, "1 to 512"),
         ({"key": "x", "on_conflict": "replace"}, "fail, use_existing, terminate"),
         ({"key": "x", "on_reuse": "no"}, "allow, allow_failed, reject"),
+        ({"key": "x", "on_conflict": "terminate", "on_reuse": "reject"}, "would end a run"),
         ({"attributes": {"a": {"deep": 1}}}, "attribute 'a' is a dict"),
     ):
         with pytest.raises(InvalidCommand, match=what):

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.contracts import unstored
 from headrace.contracts.converters import to_plain
 from headrace.contracts.execution import AttemptError, CompletesLater
 from headrace.core.errors import PermanentError, RetryableError, StoreError, UserCodeError
@@ -38,6 +39,7 @@ _RUNNER_ENDS = (
 )
 
 _encoder = msgspec.json.Encoder(enc_hook=to_plain)
+_SIMPLE = frozenset({str, int, float, bool, type(None)})
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -165,6 +167,8 @@ def encode_output(value: Any, what: str = "the task returned a value that") -> b
     Raises :class:`AttemptError` of type ``bad_result``, never retryable, naming the type and place of what does not
     fit."""
     try:
+        if type(value) not in _SIMPLE:
+            unstored.check(value)
         data = _encoder.encode(value)
         if _has_number_for_key(data):
             _check_keys(value, what)

@@ -44,6 +44,11 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidCommand("on_conflict and on_reuse are about the key of a run: give key=")
         elif not isinstance(key, str) or not 0 < len(key) <= KEY_CHARS_MAX:
             raise InvalidCommand(f"key={key!r}: expected a text of 1 to {KEY_CHARS_MAX} characters")
+        elif self.on_conflict == "terminate" and self.on_reuse == "reject":
+            raise InvalidCommand(
+                "on_conflict='terminate' with on_reuse='reject' would end a run whose key is not free afterwards",
+                hint="choose on_reuse='allow' or 'allow_failed', or another on_conflict",
+            )
         check_attributes(self.attributes)
         return self
 

@@ -199,8 +199,8 @@ class Adopter:
             if isinstance(error, HeadraceError) and error.retryable:
                 raise  # the store is out of reach, which says nothing about the run
             known = isinstance(error, HeadraceError)
-            what = {"run_id": run_id, "error": str(error)}
-            logger.error("a run cannot be taken over", extra=what, exc_info=None if known else error)
+            exc_info = None if known else error
+            logger.error("run %s cannot be taken over: %s", run_id, error, exc_info=exc_info, extra={"run_id": run_id})
             self.refuse(run_id, error if isinstance(error, HeadraceError) else StoreCorrupt(repr(error)))
             return None
         self._claimed.pop(run_id, None)
