@@ -56,6 +56,16 @@ def self_reference():
     return value
 def rude(): raise Rude()
 def big(n): return "x" * n
+def surroundings():
+    return [os.getcwd(), dict(os.environ)]
+def wander(where):
+    os.environ["HR_LEFT"] = "1"
+    os.environ["HOME"] = where
+    os.environ.pop("PATH")
+    os.chdir(where)
+    if not os.listdir(where):
+        os.rmdir(where)
+    raise ValueError(os.environ["HR_LEFT"])
 def dates(day: datetime.date, where: pathlib.Path, names: set[str]):
     return [type(day).__name__, where.name, sorted(names)]
 def offspring(mark, folder):
@@ -303,6 +313,20 @@ def test_children_are_kept_and_replaced_after_their_share(run):
         assert len(set(pids[:3])) == 1
 
     run(scenario, calls_per_process=3)
+
+
+def test_a_call_leaves_its_folder_and_environment_to_itself(run, tmp_path):
+    async def scenario(bench: Bench) -> None:
+        before = [await bench.call("pid"), await bench.call("surroundings")]
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "file").touch()
+        (tmp_path / "gone").mkdir()
+        for name in ("full", "gone"):
+            with pytest.raises(ValueError, match="1"):
+                await bench.call("wander", where=str(tmp_path / name))
+            assert [await bench.call("pid"), await bench.call("surroundings")] == before
+
+    run(scenario)
 
 
 def test_no_more_children_than_allowed(run):

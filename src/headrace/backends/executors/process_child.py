@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -215,7 +215,8 @@ def _serve(connection: _Connection, result_bytes_max: int) -> None:
             pulse = _RemotePulse(connection)
             lent = locker if has_locks else None
             info = AttemptInfo(Attempt(config={}, args=args, pulse=pulse.beat, locker=lent, **fields), log)
-            result = contextvars.copy_context().run(_invoke, resolved, args, info)
+            with _surroundings_kept():
+                result = contextvars.copy_context().run(_invoke, resolved, args, info)
             answer = encode_output(result)
             if len(answer) > result_bytes_max:
                 raise AttemptError(
@@ -251,6 +252,31 @@ def _invoke(resolved: _Resolved, args: dict[str, Any], info: AttemptInfo) -> Any
 
         return asyncio.run(result)
     return result
+
+
+@contextlib.contextmanager
+def _surroundings_kept() -> Generator[None]:
+    """Working directory and environment variables are afterwards what they were: the next call may be another task's.
+    What modules set while they are imported, which happens once, was there before."""
+    environ = os.environ
+    variables, folder = dict(environ), _folder()
+    try:
+        yield
+    finally:
+        if dict(environ) != variables:
+            for name in environ.keys() - variables.keys():
+                del environ[name]
+            environ.update(variables)
+        if folder is not None and _folder() != folder:
+            with contextlib.suppress(OSError):  # it was removed: the call may not be blamed, nor the next one
+                os.chdir(folder)
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - cheaper, and it runs around every call
+    except OSError:  # removed
+        return None
 
 
 def _flush() -> None:
