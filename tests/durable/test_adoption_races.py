@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace import signal_run, start_child, task, wait_for_signal, workflow
+from headrace import continue_as_new, signal_run, start_child, task, wait_for_signal, workflow
 from headrace.contracts.store import Flush
 from headrace.core.codec import encode_event
 from headrace.core.errors import Fenced, HistoryConflict, StoreUnavailable
@@ -128,7 +128,15 @@ async def gathers(count: int) -> list[Any]:
     return [await wait_for_signal("item") for _ in range(count)]
 
 
-WORKFLOWS = (gathers, waits, child, mother, tells, leaves, waiting_child, patient, sleeps)
+@workflow
+async def goes_on(turn: int = 1) -> Any:
+    news = await wait_for_signal("item")
+    if turn == 1:
+        continue_as_new(turn=2)
+    return news
+
+
+WORKFLOWS = (goes_on, gathers, waits, child, mother, tells, leaves, waiting_child, patient, sleeps)
 
 
 @pytest.fixture(autouse=True)
@@ -530,5 +538,28 @@ def test_a_run_whose_claim_nobody_waits_for_any_more_is_given_back(tmp_path: Pat
         store.go.set()
         await node.command(RUN, "signal", {"name": "item", "payload": "told"})
         assert (await final(node, RUN)).output == [2, "told", 4]
+
+    play(tmp_path, test)
+
+
+def test_a_message_whose_run_has_gone_on_before_its_turn_came_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found waiting, and has ended by the time it is claimed."""
+
+    async def test(world: CodeWorld, store: HeldStore, node: Node) -> None:
+        await start_code(node, goes_on, run_id=RUN)
+        await parked(node, RUN)
+        store.hold = lambda name, args: name == "history"
+        first = asyncio.ensure_future(say(node, 1))
+        await store.reached.wait()
+        second = asyncio.ensure_future(say(node, 2))
+        await turns()
+        store.go.set()
+        await asyncio.gather(first, second)
+        assert str(world.database.runs[RUN].state) == "continued"
+        (following,) = set(world.database.runs) - {RUN}
+        assert (await final(node, following)).output == 2
+        assert RUN not in node.live
 
     play(tmp_path, test)

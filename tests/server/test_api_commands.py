@@ -146,7 +146,7 @@ def test_terminate_reset_and_fork(tmp_path, elsewhere):
         assert (await ended(one, run))["state"] == "terminated"
         for new in (beside, instead):
             new_id = new.json()["id"]
-            assert (await one.viewer.get(f"/runs/{new_id}/queries/content")).json() == {"value": ["jug"]}
+            assert (await one.viewer.get(f"/runs/{new_id}/queries/content")).json() == {"value": ["jug", "pot"]}
             stopped = await one.operator.post(f"/runs/{new_id}/terminate", params={"wait": "20s"}, json={})
             assert stopped.status_code == 200
             assert (await ended(one, new_id))["state"] == "terminated"

@@ -306,6 +306,9 @@ class Commander:
         except BaseException:
             await node.ownership.give_back([run_id], epoch)
             raise
+        if live.run.done and row.state not in FINAL_RUN_STATES:  # it ended before it was claimed: look again
+            await node.let_go(live)
+            return False
         node.adopter.take_up(live)
         if waits and await self._apply_earlier(live):
             return False
@@ -318,7 +321,7 @@ class Commander:
         await durable
         if live.error is not None:
             raise live.error
-        if not live.closed and live.inert:
+        if not live.closed and (live.inert or (live.run.done and not live.unsettled)):  # done: as it was before
             await node.let_go(live)
         return True
 

@@ -386,7 +386,7 @@ class Node:
     def leaving(self, run_id: RunId) -> LiveRun | None:
         """A run that this node gives up in a commit which it has not heard of yet: it has ended or is being parked."""
         live = self.live.get(run_id)
-        return live if live is not None and live.run.done else self.parker.parking.get(run_id)
+        return live if live is not None and live.run.done and live.unsettled else self.parker.parking.get(run_id)
 
     async def let_go(self, live: LiveRun, error: HeadraceError | None = None) -> None:
         """Forget a run and give it up, after what it had handed in: a run that nobody owns must not be written to."""
