@@ -144,9 +144,9 @@ def test_terminate_reset_and_fork(tmp_path, elsewhere):
         instead = await one.operator.post(f"/runs/{run}/reset", json={"to_event": 1})
         assert instead.status_code == 201
         assert (await ended(one, run))["state"] == "terminated"
-        for new in (beside, instead):
+        for new, content in ((beside, ["jug"]), (instead, ["jug", "pot"])):  # a reset applies messages again
             new_id = new.json()["id"]
-            assert (await one.viewer.get(f"/runs/{new_id}/queries/content")).json() == {"value": ["jug", "pot"]}
+            assert (await one.viewer.get(f"/runs/{new_id}/queries/content")).json() == {"value": content}
             stopped = await one.operator.post(f"/runs/{new_id}/terminate", params={"wait": "20s"}, json={})
             assert stopped.status_code == 200
             assert (await ended(one, new_id))["state"] == "terminated"
