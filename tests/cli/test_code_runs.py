@@ -393,7 +393,8 @@ def test_a_suspended_run_lets_go_of_the_terminal_and_goes_on_once_mended(work, l
 
 def test_a_run_whose_code_is_gone_can_still_be_read_and_ended(work, left):
     (work.folder / "orders.py").unlink()
-    for arguments in (("signal", left.id, "delivered"), ("cancel", left.id), ("resume", left.id)):
+    assert "the command is stored" in work("runs", "signal", left.id, "delivered").stdout  # for whoever has the code
+    for arguments in (("cancel", left.id), ("resume", left.id)):
         refused = work("runs", *arguments, expect=2)
         assert "orders" in refused.stderr
         assert f"headrace runs terminate {left.id}" in refused.stderr

@@ -14,6 +14,7 @@ from headrace.cli.options import Session, session_of
 from headrace.cli.output import Format, stdout_kept_for_data, write, write_document
 from headrace.cli.run import carry_out
 from headrace.core.errors import HeadraceError
+from headrace.core.states import FINAL_RUN_STATES
 
 if TYPE_CHECKING:
     from headrace.assembly import Headrace
@@ -79,7 +80,7 @@ def command(session: Session, given: str, command: Command, form: Format) -> int
             write_document(row_document(row), form)
             return ExitCode.SUCCEEDED
         write(f"run {row.run_id} ({row.workflow}): {shown_state(row)}")
-        if not heard:
+        if not heard and row.state not in FINAL_RUN_STATES:
             write("  the command is stored; the process that carries the run out has not taken it up yet")
         elif is_interrupted(row) or row.state in WAITING:
             write(f"  to go on: headrace runs resume {row.run_id}{session.store_option}")

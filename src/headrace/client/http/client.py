@@ -232,6 +232,10 @@ class HttpClient:
         told = await self.link.get(f"/runs/{checked(run_id)}/why", answers.Reasons)
         return [reason_of(one) for one in told.reasons]
 
+    async def refused_by(self, run_id: str) -> dict[str, str]:
+        """The nodes that are up and cannot take a run over, with the reason each gives. Raises :class:`NotFound`."""
+        return (await self.link.get(f"/runs/{checked(run_id)}", answers.Run)).refused_by
+
     async def value(self, value: Any) -> Any:
         """The value: a server sends large ones themselves, as far as an answer holds them."""
         return value

@@ -72,6 +72,8 @@ class Run(msgspec.Struct, kw_only=True):
     error: Failure | None
     failed_task: str | None
     reason: str | None
+    refused_by: dict[str, str] = {}
+    """Nodes that cannot take the run over, with the reasons; left out if there are none."""
     tasks: dict[str, Task]
 
 

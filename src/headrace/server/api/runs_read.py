@@ -78,7 +78,8 @@ async def run_of(api: Api, full: RunId, *, items: bool = False) -> dict[str, Any
     live = api.node.live.get(full)
     is_here = live is not None and not live.closed
     lost = not is_here and view.state not in FINAL_RUN_STATES and is_interrupted(await api.client.row(full))
-    return run_document(view, interrupted=lost)
+    refused_by = await api.client.refused_by(full) if lost else {}
+    return run_document(view, interrupted=lost, refused_by=refused_by)
 
 
 async def show_history(api: Api, call: Call) -> Any:
