@@ -234,7 +234,8 @@ class HttpClient:
 
     async def refused_by(self, run_id: str) -> dict[str, str]:
         """The nodes that are up and cannot take a run over, with the reason each gives. Raises :class:`NotFound`."""
-        return (await self.link.get(f"/runs/{checked(run_id)}", answers.Run)).refused_by
+        refused = (await self.link.get(f"/runs/{checked(run_id)}", answers.Run)).refused_by
+        return {} if refused is msgspec.UNSET else refused
 
     async def value(self, value: Any) -> Any:
         """The value: a server sends large ones themselves, as far as an answer holds them."""

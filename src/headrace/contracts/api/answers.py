@@ -72,7 +72,7 @@ class Run(msgspec.Struct, kw_only=True):
     error: Failure | None
     failed_task: str | None
     reason: str | None
-    refused_by: dict[str, str] = {}
+    refused_by: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     """Nodes that cannot take the run over, with the reasons; left out if there are none."""
     tasks: dict[str, Task]
 
